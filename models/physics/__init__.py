@@ -1,0 +1,1 @@
+"""Right-hand sides of physical and biological models, with named parameters."""

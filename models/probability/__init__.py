@@ -1,0 +1,1 @@
+"""Noise models: how an observation scatters about a prediction."""

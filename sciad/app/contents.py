@@ -1,0 +1,270 @@
+"""What a report shows, as plain tables and arrays: from the verbs' answers, or read back from a run's folder."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from sciad._errors import InputError
+from sciad.app.environment import describe
+from sciad.app.run import Run, fingerprint
+from sciad.app.verdict import Check, check_fit, check_posterior, compare
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclasses.dataclass
+class Contents:
+    """Everything that one page shows. Absent parts are None or empty, and the page leaves their sections out.
+
+    Parameters
+    ----------
+    title, description : str
+        Heading and introduction.
+    settings, environment, data_facts, timings : dict
+        As in the run's JSON files; timings in seconds.
+    data : xarray.Dataset, optional
+        Data as the model sees them.
+    fit : dict, optional
+        ``table`` (name to value, standard error and interval), ``loss``, ``result``, ``converged``, ``stats``.
+    residuals, curve : xarray.Dataset, optional
+        Standardised residuals, and the fit's prediction on a fine grid.
+    tree : xarray.DataTree, optional
+        Groups ``posterior``, ``sample_stats``, ``posterior_predictive``, ``observed_data``.
+    summary : pandas.DataFrame, optional
+        One row for each scalar parameter.
+    diagnostics : dict
+        The sampler's.
+    priors : xarray.Dataset, optional
+        For each scalar parameter its prior density over ``point``, and ``<name>@at``, where.
+    reference : dict, optional
+        The published posterior.
+    comparison : pandas.DataFrame, optional
+        Ours against the published one.
+    checks : list of Check
+        With their verdicts.
+    warnings : list of str
+        In plain words.
+    program : PyTree, optional
+        The fitted program; not shown, and not in a run's folder.
+    """
+
+    title: str
+    description: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data_facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    data: xr.Dataset | None = None
+    fit: dict[str, Any] | None = None
+    residuals: xr.Dataset | None = None
+    curve: xr.Dataset | None = None
+    tree: xr.DataTree | None = None
+    summary: pd.DataFrame | None = None
+    diagnostics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    priors: xr.Dataset | None = None
+    reference: dict[str, Any] | None = None
+    comparison: pd.DataFrame | None = None
+    checks: list[Check] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    program: Any = None
+
+    def group(self, name: str) -> xr.Dataset | None:
+        """Give one group of the tree as a Dataset, or None when there is none."""
+        if self.tree is None or name not in self.tree.children:
+            return None
+        return self.tree[name].to_dataset()
+
+    def bands(self, field: str) -> xr.DataArray | None:
+        """Quantiles of the posterior predictive of one field, ``quantile`` first."""
+        predictive = self.group("posterior_predictive")
+        if predictive is None or field not in predictive:
+            return None
+        return predictive[field].quantile(QUANTILES, dim=("chain", "draw"))
+
+
+def gather(
+    *,
+    problem: Any = None,
+    fit: Any = None,
+    posterior: Any = None,
+    reference: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    timings: Mapping[str, float] | None = None,
+    title: str | None = None,
+    description: str = "",
+) -> Contents:
+    """Collect what a report shows from the verbs' answers.
+
+    Parameters
+    ----------
+    problem : optional
+        Joins data and model; its ``data`` are shown.
+    fit : Fit, optional
+        Answer of :func:`sciad.fit`.
+    posterior : Posterior, optional
+        Answer of :func:`sciad.sample`.
+    reference : mapping, optional
+        Published moments, as :func:`sciad.app.verdict.compare` takes them.
+    settings, timings, title, description : optional
+        Shown as they are.
+
+    Raises
+    ------
+    InputError
+        When there is neither a fit nor a posterior, or the reference names an unknown parameter.
+    """
+    if fit is None and posterior is None:
+        message = "a report needs a fit or a posterior: got neither."
+        raise InputError(message)
+    contents = Contents(title or "Report", description, dict(settings or {}), describe(), timings=dict(timings or {}))
+    data = getattr(problem, "data", None)
+    if isinstance(data, xr.Dataset):
+        contents.data, contents.data_facts = data, fingerprint(data)
+    if fit is not None:
+        contents.program = fit.program
+        _add_fit(contents, fit, data)
+    if posterior is not None:
+        add_posterior(contents, posterior, program=contents.program, reference=reference)
+    return contents
+
+
+def _add_fit(contents: Contents, fit: Any, data: Any) -> None:
+    result = str(fit.result)
+    contents.fit = {
+        "table": fit.table().to_dict(orient="index"),
+        "loss": float(fit.loss),
+        "result": result,
+        "converged": bool(fit.diagnostics.get("converged", True)),
+        "stats": dict(fit.stats),
+        "diagnostics": dict(fit.diagnostics),
+        "warnings": list(fit.warnings),
+    }
+    contents.residuals = fit.residuals
+    if isinstance(data, xr.Dataset):
+        contents.curve = _fine_prediction(fit, data)
+    contents.warnings += list(fit.warnings)
+    contents.checks.append(check_fit(contents.fit["converged"], result))
+
+
+def _fine_prediction(fit: Any, data: xr.Dataset) -> xr.Dataset:
+    """Predict on 200 points between the first and the last observation."""
+    time = next(str(dim) for dim in reversed(list(data.sizes)) if dim in data.coords)
+    times = np.asarray(data[time], dtype=float)
+    return fit.prediction(np.linspace(times.min(), times.max(), 200))
+
+
+def add_posterior(
+    contents: Contents, posterior: Any, *, program: Any = None, reference: Mapping[str, Any] | None = None
+) -> None:
+    """Add a posterior, its checks, the comparison with ``reference``, and the prior densities of ``program``."""
+    contents.tree = posterior.tree
+    contents.summary = posterior.summary()
+    contents.diagnostics = dict(posterior.diagnostics)
+    contents.warnings += list(posterior.warnings)
+    judge(contents, reference)
+    if program is not None:
+        from sciad.app.priors import prior_curves  # imports JAX, which reading back a run does without
+
+        contents.priors = prior_curves(program, contents.group("posterior"))
+
+
+def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
+    """Add the comparison with the reference and the checks of the posterior."""
+    assert contents.summary is not None
+    draws = contents.group("posterior")
+    assert draws is not None
+    if reference is not None:
+        contents.reference = dict(reference)
+        contents.comparison = compare(contents.summary, reference)
+    total = draws.sizes["chain"] * draws.sizes["draw"]
+    contents.checks += check_posterior(
+        contents.summary, contents.diagnostics, draws=total, comparison=contents.comparison
+    )
+
+
+def scalars(draws: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
+    """Give every scalar parameter's name, such as ``weight[3,2]``, and its draws, of shape (chain, draw).
+
+    Examples
+    --------
+    >>> draws = xr.Dataset({"w": (("chain", "draw", "i"), np.ones((4, 3, 2)))})
+    >>> [(name, values.shape) for name, values in scalars(draws)]
+    [('w[0]', (4, 3)), ('w[1]', (4, 3))]
+    """
+    for name, variable in draws.data_vars.items():
+        values = variable.transpose("chain", "draw", ...).to_numpy()
+        for index in np.ndindex(values.shape[2:]):
+            label = f"{name}[{','.join(map(str, index))}]" if index else str(name)
+            yield label, values[(slice(None), slice(None), *index)]
+
+
+def save_fit(run: Run, contents: Contents) -> None:
+    """Write ``fit.json`` and ``fit.nc``."""
+    groups = {"residuals": contents.residuals, "curve": contents.curve}
+    run.write("fit.nc", xr.DataTree.from_dict({name: part for name, part in groups.items() if part is not None}))
+    run.write("fit.json", contents.fit)
+
+
+def save_posterior(run: Run, contents: Contents) -> None:
+    """Write ``posterior.json`` (table, diagnostics) and ``priors.nc``; the draws are in ``posterior.nc``."""
+    assert contents.summary is not None
+    table = contents.summary.to_dict(orient="index")
+    run.write("posterior.json", {"summary": table, "diagnostics": contents.diagnostics, "warnings": contents.warnings})
+    if contents.priors is not None:
+        run.write("priors.nc", contents.priors)
+    if contents.reference is not None:
+        run.write("reference.json", contents.reference)
+
+
+def load(run: Run) -> Contents:
+    """Read back from a run's folder what its report shows.
+
+    Raises
+    ------
+    InputError
+        When the run has neither a fit nor a posterior.
+    """
+    settings = run.read("settings.json")
+    contents = Contents(
+        settings.get("title", run.folder.name),
+        settings.get("description", ""),
+        settings.get("settings", {}),
+        run.read("environment.json") if run.has("environment.json") else {},
+        run.read("data.json") if run.has("data.json") else {},
+        run.read("timings.json") if run.has("timings.json") else {},
+    )
+    contents.data = run.read("data.nc") if run.has("data.nc") else None
+    if run.has("fit.json"):
+        _load_fit(contents, run)
+    if run.has("posterior.nc") and run.has("posterior.json"):
+        _load_posterior(contents, run)
+    if contents.fit is None and contents.summary is None:
+        message = f"{run.folder} holds neither a fit nor a posterior: the run ended before its first result."
+        raise InputError(message)
+    return contents
+
+
+def _load_fit(contents: Contents, run: Run) -> None:
+    fit = run.read("fit.json")
+    contents.fit = fit
+    contents.warnings += fit.get("warnings", [])
+    contents.checks.append(check_fit(fit["converged"], fit["result"]))
+    if run.has("fit.nc"):
+        with xr.open_datatree(run.path("fit.nc"), engine="h5netcdf") as tree:
+            parts = {name: group.to_dataset().load() for name, group in tree.children.items()}
+        contents.residuals, contents.curve = parts.get("residuals"), parts.get("curve")
+
+
+def _load_posterior(contents: Contents, run: Run) -> None:
+    stored = run.read("posterior.json")
+    contents.summary = pd.DataFrame.from_dict(stored["summary"], orient="index").astype(float)
+    contents.diagnostics = stored["diagnostics"]
+    contents.warnings = stored["warnings"]
+    with xr.open_datatree(run.path("posterior.nc"), engine="h5netcdf") as tree:
+        contents.tree = tree.load()
+    contents.priors = run.read("priors.nc") if run.has("priors.nc") else None
+    judge(contents, run.read("reference.json") if run.has("reference.json") else None)

@@ -1,0 +1,51 @@
+"""Prior densities beside the posterior's draws."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sciad._vector import vectorize
+from sciad.app.contents import scalars
+
+
+def prior_curves(program: Any, draws: xr.Dataset | None, points: int = 200) -> xr.Dataset | None:
+    """Prior density of each scalar parameter over the range of its draws, a third wider.
+
+    Parameters
+    ----------
+    program : PyTree
+        Program whose inner leaves have priors.
+    draws : xarray.Dataset
+        Draws of the posterior.
+    points : int
+        Length of each curve.
+
+    Returns
+    -------
+    xarray.Dataset or None
+        ``<name>`` and ``<name>@at`` over ``point``; None when nothing has a scalar prior.
+    """
+    if draws is None:
+        return None
+    sites = vectorize(program).sites
+    curves: dict[str, Any] = {}
+    for name, values in scalars(draws):
+        path, _, index = name.partition("[")
+        site = sites.get(path)
+        if site is None or site.prior is None or site.prior.event_shape:
+            continue
+        margin = (values.max() - values.min()) / 3
+        at = np.linspace(values.min() - margin, values.max() + margin, points)
+        place = tuple(int(i) for i in index.rstrip("]").split(",")) if index else ()
+        curves[name] = ("point", _density(site.prior, at, place))
+        curves[f"{name}@at"] = ("point", at)
+    return xr.Dataset(curves) if curves else None
+
+
+def _density(prior: Any, at: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
+    """Density of one element of a prior, zero outside the support, where a log density may be anything."""
+    grid = at.reshape((-1,) + (1,) * len(prior.batch_shape))
+    inside = np.asarray(prior.support(grid))
+    density = np.where(inside, np.exp(np.asarray(prior.log_prob(grid))), 0.0)
+    return np.broadcast_to(density, (at.size, *prior.batch_shape))[(slice(None), *place)]

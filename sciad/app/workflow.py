@@ -1,0 +1,202 @@
+"""A study from its settings to its report, saving each result as soon as it is there."""
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sciad as sd
+from sciad.app import report, studies
+from sciad.app.console import Console
+from sciad.app.contents import Contents, add_posterior, gather, save_fit, save_posterior
+from sciad.app.environment import cores, describe, prepare
+from sciad.app.files import plain, replacing
+from sciad.app.run import Run, fingerprint
+from sciad.app.verdict import headline, overall
+
+
+def run_study(
+    study: str,
+    *,
+    name: str,
+    root: str,
+    data: str | None,
+    changes: Mapping[str, str],
+    sample: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """Fit a study, sample it if asked, compare, and write the run's folder.
+
+    Parameters
+    ----------
+    study : str
+        A built-in name or a Python file.
+    name, root : str
+        The run's folder is ``root/name``; an earlier one is kept beside it.
+    data : str, optional
+        File of other data than the study's own.
+    changes : mapping of str to str
+        Settings that the user wants otherwise.
+    sample : bool
+        Whether to sample after the fit.
+    console : Console
+        Where to say what is happening.
+
+    Returns
+    -------
+    dict
+        ``passed``, ``run``, ``report`` and the metrics, ready for JSON.
+
+    Raises
+    ------
+    InputError
+        When the folder, the study, a setting or the data cannot be used; nothing has been computed or moved then.
+    """
+    began = time.perf_counter()
+    Run.require_room(root, name)
+    with console.busy("loading JAX"), _warnings_to(console):
+        notes = prepare(devices=cores())
+        loaded = studies.load(study)
+        settings = studies.choose(loaded.settings, changes)
+        observations = loaded.data(data)
+        problem, program = loaded.problem(observations, settings), loaded.program(settings)
+    run = Run.create(root, name)
+    console.attach(run.log, str(run.folder))
+    for note in notes:
+        console.warn(note)
+    timings = {"loading": time.perf_counter() - began}
+    with contextlib.closing(run), _warnings_to(console):
+        console.say(loaded.title)
+        _save_setting(run, loaded, settings, observations, data)
+        contents = _fit(run, problem, program, settings, timings, console)
+        contents.title, contents.description, contents.settings = loaded.title, loaded.description, settings
+        if sample:
+            _sample(run, contents, loaded, problem, data, timings, console)
+        _conclude(run, contents, console)
+    return _outcome(run, contents)
+
+
+def _save_setting(run: Run, study: studies.Study, settings: Mapping[str, Any], data: Any, file: str | None) -> None:
+    facts = {"study": study.name, "title": study.title, "description": study.description, "data": file}
+    run.write("settings.json", {**facts, "settings": settings})
+    run.write("environment.json", describe())
+    run.write("data.json", fingerprint(data))
+    run.write("data.nc", data)
+
+
+def _fit(
+    run: Run, problem: Any, program: Any, settings: Mapping[str, Any], timings: dict[str, float], console: Console
+) -> Contents:
+    key, _ = _keys(settings)
+    with _timed(timings, "fit"), console.busy("fitting"):
+        fit = sd.fit(problem, program, key=key, **_given(settings, "starts"))
+        contents = gather(problem=problem, fit=fit)
+    contents.timings = timings
+    save_fit(run, contents)
+    console.say(f"fitted in {report.seconds(timings['fit'])}: {contents.checks[0].measured}")
+    return contents
+
+
+def _sample(
+    run: Run,
+    contents: Contents,
+    study: studies.Study,
+    problem: Any,
+    data: str | None,
+    timings: dict[str, float],
+    console: Console,
+) -> None:
+    settings, (_, key) = contents.settings, _keys(contents.settings)
+    console.say(f"sampling {settings['chains']} chains of {settings['draws']} draws, after compiling them …")
+    options = _given(settings, "chains", "draws", "warmup")
+    with _timed(timings, "sample"):
+        posterior = sd.sample(problem, contents.program, key=key, progress=not console.quiet, **options)
+    with replacing(run.path("posterior.nc")) as scratch:
+        posterior.save(scratch)
+    console.say(f"sampled in {report.seconds(timings['sample'])}")
+    reference = _reference(study, data, console)
+    add_posterior(contents, posterior, program=contents.program, reference=reference)
+    save_posterior(run, contents)
+
+
+def _keys(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Give a key to each verb, so that the fit's draws do not depend on whether sampling follows."""
+    import jax
+
+    fit_key, sample_key = jax.random.split(jax.random.key(settings["seed"]))
+    return fit_key, sample_key
+
+
+def _reference(study: studies.Study, data: str | None, console: Console) -> Mapping[str, Any] | None:
+    if study.reference is None:
+        return None
+    if data is not None:
+        console.say("the published reference is not of these data, so there is no comparison with it")
+        return None
+    return study.reference()
+
+
+def _conclude(run: Run, contents: Contents, console: Console) -> None:
+    run.write("timings.json", contents.timings)
+    run.write("metrics.json", _metrics(contents))
+    with console.busy("drawing the report"):
+        report.write(run.folder, contents)
+    for line in report.table(contents):
+        console.say(line)
+    for warning in contents.warnings:
+        console.warn(warning)
+    for check in contents.checks:
+        if check.words:
+            console.say(f"{check.state}: {check.words}")
+    console.say(headline(contents.checks))
+    console.say(str(run.path("report.html")))
+
+
+def _metrics(contents: Contents) -> dict[str, Any]:
+    distances = None if contents.comparison is None else contents.comparison["z"].abs().to_numpy(float)
+    return {
+        "passed": overall(contents.checks) != "fail",
+        "headline": headline(contents.checks),
+        "checks": [dataclasses.asdict(check) for check in contents.checks],
+        "largest_z": None if distances is None else float(distances.max()),
+        "comparison": None if contents.comparison is None else contents.comparison.to_dict(orient="records"),
+        "diagnostics": contents.diagnostics,
+        "timings": contents.timings,
+        "warnings": contents.warnings,
+    }
+
+
+def _outcome(run: Run, contents: Contents) -> dict[str, Any]:
+    table = {} if contents.summary is None else contents.summary.to_dict(orient="index")
+    places = {"run": str(run.folder), "report": str(run.path("report.html"))}
+    fitted = contents.fit["table"] if contents.fit else {}
+    return plain({**places, **_metrics(contents), "fit": fitted, "posterior": table})
+
+
+def _given(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Give the settings that are set; None leaves the choice to the verb."""
+    return {name: settings[name] for name in names if settings[name] is not None}
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _warnings_to(console: Console) -> Iterator[None]:
+    """Say Python's warnings as sentences, once each, in the log too."""
+    with warnings.catch_warnings():
+        told: set[str] = set()
+
+        def show(message: Warning | str, *rest: Any, **more: Any) -> None:  # noqa: ARG001
+            if str(message) not in told:
+                told.add(str(message))
+                console.warn(str(message))
+
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,309 @@
+"""Ordinary differential equations: one Equinox module around Diffrax that chooses how its solutions are differentiated."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+
+from sciad._errors import InputError, OptionError, choose
+from sciad._typing import Real
+from sciad.solvers.sensitivity import KnownTimes, System, Times, Trajectory, diffeqsolve, integrate
+
+Sensitivity = Literal["auto", "forward", "reverse", "backsolve"]
+
+# Where the gradient by reverse mode overtakes forward sensitivities: benchmarks/ode_overhead.py, case `crossover`.
+CROSSOVER = 100
+
+
+class ODESolution(eqx.Module):
+    """Solution of an initial value problem.
+
+    Attributes
+    ----------
+    ts
+        Times at which the solution was saved.
+    ys
+        State at these times: the structure of ``y0`` with a leading time axis. Infinite where the solve did not get to.
+    t1, y1
+        Time and state at which the solve ended: the end of the interval, or the event.
+    event
+        Which condition ended the solve: the structure of the event's conditions, or None without an event.
+    result
+        A member of `diffrax.RESULTS`; `ok` is true where it is a success or an event.
+    stats
+        Steps taken, accepted and rejected.
+    """
+
+    ts: Float[Array | np.ndarray, " times"]
+    ys: PyTree[Array]
+    t1: Float[Array, ""]
+    y1: PyTree[Array]
+    event: PyTree[Bool[Array, ""]]
+    result: dfx.RESULTS
+    stats: dict[str, Any]
+
+    @property
+    def ok(self) -> Bool[Array, ""]:
+        """Whether the solve reached its end or an event, with finite values."""
+        finite = jnp.all(jnp.isfinite(ravel_pytree(self.y1)[0]))
+        return dfx.is_okay(self.result) & finite
+
+
+class ODE(eqx.Module):
+    r"""Solver of :math:`dy/dt = f(t, y, a),\ y(t_0) = y_0`, differentiable in :math:`y_0`, :math:`a` and what :math:`f` holds.
+
+    A step is accepted when :math:`\lVert e / (\mathrm{atol} + \mathrm{rtol}\,|y|) \rVert_{\mathrm{rms}} < 1` for the
+    solver's local error estimate :math:`e`.
+
+    Parameters
+    ----------
+    solver
+        Any Diffrax solver. The default `diffrax.Tsit5` suits non-stiff problems; for stiff ones give an implicit one,
+        ``ODE(diffrax.Kvaerno5())``.
+    rtol, atol
+        Relative tolerance, and absolute tolerance in the units of the state.
+    sensitivity
+        How derivatives are taken.
+
+        ``"forward"`` integrates the sensitivity equations beside the state (any order of derivative, forward or reverse);
+        cost grows with the number of parameters that enter the equation.
+        ``"reverse"`` differentiates the solver's steps with checkpoints (`diffrax.RecursiveCheckpointAdjoint`; first
+        derivatives in reverse mode only); cost hardly grows with parameters.
+        ``"backsolve"`` integrates the adjoint equation backwards (little memory, approximate).
+        ``"auto"`` takes forward up to `CROSSOVER` differentiable numbers in ``y0`` and the equation, else reverse.
+    max_steps
+        Steps, accepted and rejected, after which a solve gives up.
+    event
+        A `diffrax.Event` that ends the solve early.
+    dt0
+        First step; chosen from the tolerances if None.
+    controller
+        A Diffrax step size controller in place of the default `diffrax.PIDController`; ``rtol`` and ``atol`` then belong to
+        it.
+    control_sensitivities
+        Whether the sensitivities, scaled to the units of the state, take part in the error control. Without it a gradient
+        costs fewer steps, but can be wrong where the state is at rest and its sensitivities are not.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> decay = ODE(rtol=1e-9, atol=1e-9)
+    >>> end = lambda k: decay(lambda t, y, k: -k * y, jnp.array(1.0), args=k, t0=0.0, t1=2.0).y1
+    >>> bool(abs(jax.grad(end)(0.5) + 2.0 * jnp.exp(-1.0)) < 1e-8)
+    True
+    """
+
+    solver: dfx.AbstractSolver
+    controller: dfx.AbstractStepSizeController
+    dt0: Real | None
+    event: dfx.Event | None
+    sensitivity: Sensitivity = eqx.field(static=True)
+    max_steps: int | None = eqx.field(static=True)
+    control_sensitivities: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        solver: dfx.AbstractSolver | None = None,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 1e-6,
+        sensitivity: Sensitivity = "auto",
+        max_steps: int | None = 4096,
+        event: dfx.Event | None = None,
+        dt0: Real | None = None,
+        controller: dfx.AbstractStepSizeController | None = None,
+        control_sensitivities: bool = True,
+    ) -> None:
+        if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+            raise OptionError(f"ODE(rtol={rtol}, atol={atol}): tolerances must be non-negative and one of them positive.")
+        if sensitivity == "backsolve" and event is not None:
+            raise OptionError("ODE(sensitivity='backsolve') cannot differentiate an event: use 'forward' or 'reverse'.")
+        self.solver = dfx.Tsit5() if solver is None else solver
+        self.controller = dfx.PIDController(rtol=rtol, atol=atol) if controller is None else controller
+        self.dt0 = dt0
+        self.event = event
+        self.sensitivity = choose("sensitivity", sensitivity, get_args(Sensitivity))
+        self.max_steps = max_steps
+        self.control_sensitivities = control_sensitivities
+
+    def __call__(
+        self,
+        field: Callable[..., PyTree],
+        y0: PyTree,
+        *,
+        args: PyTree = None,
+        ts: Float[Array, " times"] | None = None,
+        t0: Real | None = None,
+        t1: Real | None = None,
+        throw: bool = True,
+    ) -> ODESolution:
+        """Solve ``dy/dt = field(t, y, args)`` from ``y(t0) = y0``.
+
+        Parameters
+        ----------
+        field
+            Right-hand side; returns the structure and shapes of ``y0``. May close over JAX arrays, traced ones included.
+        y0
+            Initial state, a PyTree of float arrays.
+        args
+            Passed to `field`; only those arrays that the equation uses are differentiated.
+        ts
+            Times at which to save, ascending; default: the end alone.
+        t0, t1
+            The interval; default: first and last of `ts`.
+        throw
+            Raise if the solve fails; otherwise see `ODESolution.result`.
+
+        Raises
+        ------
+        InputError
+            Wrong shapes or structure, times missing or outside the interval.
+        equinox.EquinoxRuntimeError
+            The solve failed and `throw` is true.
+        """
+        times = _interval(t0, t1, ts)
+        plain = times.times if isinstance(times, KnownTimes) else times
+        flat, unravel = _flatten_state(y0)
+
+        def flat_field(t: Real, y: Array) -> Array:
+            return _flatten_slope(field(t, unravel(y), args), y0).astype(y.dtype)
+
+        # Closure conversion finds the arrays that enter the equation: these and no others are pushed through it.
+        converted = eqx.filter_closure_convert(flat_field, plain.t0, flat)
+        theta, fixed = eqx.partition(converted, eqx.is_inexact_array)
+        system = System(
+            start=_first,
+            field=_Field(fixed),
+            solver=self.solver,
+            controller=self.controller,
+            dt0=self.dt0,
+            event=_flat_event(self.event, unravel, args),
+            max_steps=self.max_steps,
+            control_sensitivities=self.control_sensitivities,
+        )
+        trajectory = self._solve((flat, theta), times, system)
+        if throw:
+            trajectory = _raise_on_failure(trajectory)
+        ys = jax.vmap(unravel)(trajectory.ys)
+        return ODESolution(
+            plain.ts, ys, trajectory.t1, unravel(trajectory.y1), trajectory.event, trajectory.result, trajectory.stats
+        )
+
+    def _solve(self, params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
+        match self.mode(sum(leaf.size for leaf in jax.tree.leaves(params))):
+            case "forward":
+                return integrate(params, times, system)
+            case "reverse":
+                return diffeqsolve(params, times, system, dfx.RecursiveCheckpointAdjoint())
+            case "backsolve":
+                return diffeqsolve(params, times, system, dfx.BacksolveAdjoint())
+
+    def mode(self, parameters: int) -> Sensitivity:
+        """The sensitivity mode taken for an equation with that many differentiable numbers, initial state included."""
+        if self.sensitivity != "auto":
+            return self.sensitivity
+        return "forward" if parameters <= CROSSOVER else "reverse"
+
+
+class _Field(eqx.Module):
+    """``f(t, y, (y0, theta))`` of a closure-converted right-hand side whose float constants are ``theta``."""
+
+    fixed: Callable[..., Array]
+
+    def __call__(self, t: Real, y: Array, params: PyTree) -> Array:
+        _, theta = params
+        return eqx.combine(theta, self.fixed)(t, y)
+
+
+def _first(params: PyTree) -> Array:
+    return params[0]
+
+
+def _interval(t0: Real | None, t1: Real | None, ts: Array | None) -> Times | KnownTimes:
+    """The times as float arrays, checked as far as their values are known while tracing; known ones stay NumPy arrays."""
+    if ts is None and (t0 is None or t1 is None):
+        raise InputError("ODE needs times: give `ts=` (when to save), or `t0=` and `t1=`.")
+    ts = None if ts is None else _known(ts)
+    if ts is not None and (ts.ndim != 1 or ts.size == 0):
+        raise InputError(f"`ts` must be a non-empty vector of times; its shape is {ts.shape}.")
+    start = _known(ts[0] if t0 is None else t0)
+    end = _known(ts[-1] if t1 is None else t1)
+    times = end[None] if ts is None else ts
+    if all(isinstance(t, np.ndarray | np.generic) for t in (start, end, times)):
+        _check_times(start, end, times)
+        return KnownTimes(Times(start, end, times))
+    return Times(start, end, times)
+
+
+def _known(t: Any) -> Any:
+    convert = jnp.asarray if isinstance(t, jax.core.Tracer) else np.asarray
+    return convert(t, dtype=jnp.result_type(float))
+
+
+def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray) -> None:
+    low, high = min(t0, t1), max(t0, t1)
+    if not np.all(np.diff(ts) * (1.0 if t1 >= t0 else -1.0) >= 0):
+        raise InputError("`ts` must be in order from t0 to t1: sort them.")
+    outside = ts[~((ts >= low) & (ts <= high))]
+    if outside.size:
+        raise InputError(
+            f"{outside.size} of {ts.size} save times lie outside the solve interval [{low:g}, {high:g}], the first at "
+            f"{outside[0]:g}: widen the interval (`t0=`, `t1=`) or drop those times."
+        )
+
+
+def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    leaves = jax.tree.leaves(y0)
+    if not leaves:
+        raise InputError("`y0` is empty: an ODE needs at least one state.")
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves):
+        kinds = ", ".join(sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves}))
+        raise InputError(f"`y0` must hold floating-point arrays; got {kinds}. Write 1.0 rather than 1.")
+    return ravel_pytree(jax.tree.map(jnp.asarray, y0))
+
+
+def _flatten_slope(slope: PyTree, y0: PyTree) -> Array:
+    """The right-hand side's value as a vector, once it is known to match the state."""
+    got, expected = (jax.tree.map(jnp.shape, tree) for tree in (slope, y0))
+    if jax.tree.structure(slope) != jax.tree.structure(y0) or got != expected:
+        raise InputError(
+            f"The right-hand side returned shape {got} for a state of shape {expected}: return one slope for each state, "
+            "in the same structure."
+        )
+    return ravel_pytree(slope)[0]
+
+
+def _flat_event(event: dfx.Event | None, unravel: Callable[[Array], PyTree], args: PyTree) -> dfx.Event | None:
+    if event is None:
+        return None
+
+    def flat(condition: Callable) -> Callable:
+        return lambda t, y, _, **context: condition(t, unravel(y), args, **context)
+
+    return dfx.Event(jax.tree.map(flat, event.cond_fn), event.root_finder, event.direction)
+
+
+_STEPS = (
+    "The ODE solve failed: the maximum number of steps was reached. If the problem is stiff, use an implicit solver, "
+    "`ODE(diffrax.Kvaerno5())`; if the right-hand side returns NaN or blows up, check parameters and initial state; "
+    "otherwise raise `max_steps`."
+)
+_OTHER = (
+    "The ODE solve failed before its end. See `.result` (with `throw=False`) for Diffrax's reason; smaller tolerances or "
+    "another solver may help."
+)
+
+
+def _raise_on_failure(trajectory: Trajectory) -> Trajectory:
+    steps = trajectory.result == dfx.RESULTS.max_steps_reached
+    finite = dfx.is_okay(trajectory.result) & jnp.all(jnp.isfinite(trajectory.y1))
+    y1 = eqx.error_if(trajectory.y1, steps, _STEPS)
+    y1 = eqx.error_if(y1, ~(steps | finite), _OTHER)
+    return eqx.tree_at(lambda out: out.y1, trajectory, y1)
