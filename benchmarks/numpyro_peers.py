@@ -27,7 +27,7 @@ def solver(**options: Any) -> Solve:
 
     ``throw=False`` is the one departure from Diffrax's defaults: with ``throw=True`` a start of NumPyro's or a long
     warm-up step exhausts ``max_steps`` and the error ends the run. A failed solve then saves infinities, which NumPyro
-    counts as a divergence; for the same reason the likelihoods do not validate their arguments.
+    counts as a divergence; for the same reason NumPyro's validation of arguments is off in these measurements.
     """
 
     def solve(field: Callable[..., Any], y0: jax.Array, times: jax.Array, args: Any) -> jax.Array:
@@ -70,7 +70,7 @@ def lynx_hare(solve: Solve) -> None:
     sigma = jnp.stack([numpyro.sample(f"sigma_{name}", dist.LogNormal(-1.0, 1.0)) for name in ("hare", "lynx")])
     ys = solve(field, initial, jnp.array(LYNX_HARE.times), rates)
     observed = jnp.array([LYNX_HARE.observed["hare"], LYNX_HARE.observed["lynx"]]).T
-    numpyro.sample("pelts", dist.LogNormal(jnp.log(ys), sigma, validate_args=False), obs=observed)
+    numpyro.sample("pelts", dist.LogNormal(jnp.log(ys), sigma), obs=observed)
 
 
 def boarding_school(solve: Solve) -> None:
@@ -90,7 +90,7 @@ def boarding_school(solve: Solve) -> None:
     ys = solve(field, jnp.array([762.0, 1.0, 0.0]), jnp.array(BOARDING_SCHOOL.times), (beta, gamma))
     observed = jnp.array(BOARDING_SCHOOL.observed["infected"])
     infected = jnp.maximum(ys[:, 1], 1e-9)  # the solver's error can take a dying epidemic below zero
-    numpyro.sample("in_bed", dist.NegativeBinomial2(infected, 1 / phi_inv, validate_args=False), obs=observed)
+    numpyro.sample("in_bed", dist.NegativeBinomial2(infected, 1 / phi_inv), obs=observed)
 
 
 MODELS = {"lynx_hare": lynx_hare, "boarding_school": boarding_school}

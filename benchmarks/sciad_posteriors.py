@@ -19,7 +19,7 @@ NAMES = {
     "initial_lynx": "initial.lynx",
     "sigma_hare": "noise.hare.sigma",
     "sigma_lynx": "noise.lynx.sigma",
-    "phi_inv": "noise.infected.phi_inv",
+    "phi_inv": "noise.infected.dispersion",
 }
 
 
@@ -34,11 +34,8 @@ class LotkaVolterra(eqx.Module):
     def __call__(self, t: Any, y: Any) -> Any:
         """Return the slopes of the two populations."""
         del t
-        hare, lynx = y["hare"], y["lynx"]
-        return {
-            "hare": (self.alpha - self.beta * lynx) * hare,
-            "lynx": (self.delta * hare - self.gamma) * lynx,
-        }
+        hare, lynx = y
+        return jnp.stack([(self.alpha - self.beta * lynx) * hare, (self.delta * hare - self.gamma) * lynx])
 
 
 class Epidemic(eqx.Module):
@@ -50,9 +47,9 @@ class Epidemic(eqx.Module):
     def __call__(self, t: Any, y: Any) -> Any:
         """Return the slopes of susceptible, infected and recovered."""
         del t
-        infection = self.beta * y["susceptible"] * y["infected"] / 763.0
-        recovery = self.gamma * y["infected"]
-        return {"susceptible": -infection, "infected": infection - recovery, "recovered": recovery}
+        susceptible, infected, _ = y
+        infection, recovery = self.beta * susceptible * infected / 763.0, self.gamma * infected
+        return jnp.stack([-infection, infection - recovery, recovery])
 
 
 def _data(posterior: Posterior) -> xr.Dataset:
@@ -63,18 +60,15 @@ def _data(posterior: Posterior) -> xr.Dataset:
 def lynx_hare() -> tuple[Any, Any]:
     """Return problem and program of the Hudson Bay posterior."""
     initial = {name: sd.param(prior=dist.LogNormal(jnp.log(10.0), 1.0)) for name in ("hare", "lynx")}
-    noise = sd.LogNormal(sigma=sd.param(prior=dist.LogNormal(-1.0, 1.0)))
-    problem = sd.ODEProblem(_data(LYNX_HARE), fields=("hare", "lynx"), noise=noise, initial=initial, time="time")
-    return problem, LotkaVolterra()
+    data, fields = _data(LYNX_HARE), ("hare", "lynx")
+    return sd.ODEProblem(data, fields=fields, noise=sd.LogNormal(), initial=initial, time="time"), LotkaVolterra()
 
 
 def boarding_school() -> tuple[Any, Any]:
     """Return problem and program of the boarding-school posterior."""
     initial = {"susceptible": sd.frozen(762.0), "infected": sd.frozen(1.0), "recovered": sd.frozen(0.0)}
-    noise = sd.NegativeBinomial(phi_inv=sd.param(prior=dist.Exponential(5.0)))
-    problem = sd.ODEProblem(
-        _data(BOARDING_SCHOOL), fields=("infected",), noise=noise, initial=initial, time="time", t0=0.0
-    )
+    data, fields = _data(BOARDING_SCHOOL), tuple(initial)
+    problem = sd.ODEProblem(data, fields=fields, noise=sd.NegativeBinomial(), initial=initial, time="time", t0=0.0)
     return problem, Epidemic()
 
 

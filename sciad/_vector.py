@@ -5,10 +5,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 
@@ -92,6 +93,11 @@ class Vectorized(eqx.Module):
         """
         return _with_values(self._program, self.values(vector))
 
+    def draw(self, key: PRNGKeyArray) -> Float[Array, " d"]:
+        """Draw a vector from the priors; leaves without prior are drawn normally about their present numbers."""
+        keys = jax.random.split(key, len(self._slots))
+        return jnp.concatenate([_draw(slot, self.vector, k) for slot, k in zip(self._slots, keys, strict=True)])
+
     def log_prior(self, vector: Float[Array, " d"]) -> Float[Array, ""]:
         r"""Return the log-density of the prior over unconstrained space.
 
@@ -108,6 +114,14 @@ class Vectorized(eqx.Module):
             msg = f"No prior on {', '.join(bare)}. Give each a prior, or freeze it, with `sciad.mark`."
             raise InputError(msg)
         return sum((_log_density(slot, vector) for slot in self._slots), start=jnp.zeros((), vector.dtype))
+
+
+def _draw(slot: _Slot, vector: Array, key: PRNGKeyArray) -> Array:
+    present = vector[slot.start : slot.stop]
+    if slot.prior is None:
+        return present + jax.random.normal(key, present.shape, present.dtype)
+    u = jnp.ravel(slot.bijection.inv(slot.prior.sample(key).astype(slot.dtype))).astype(vector.dtype)
+    return jnp.where(jnp.isfinite(u), u, present)  # a draw that rounding put on the boundary
 
 
 def _log_density(slot: _Slot, vector: Array) -> Array:

@@ -1,1 +1,5 @@
-"""Right-hand sides of physical and biological models, with named parameters."""
+"""Physics: right-hand sides of equations with named parameters."""
+
+from sciad.models.physics.populations import SIR, LotkaVolterra
+
+__all__ = ["SIR", "LotkaVolterra"]

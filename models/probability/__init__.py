@@ -1,1 +1,5 @@
-"""Noise models: how an observation scatters about a prediction."""
+"""Probability: noise models."""
+
+from sciad.models.probability.noise import AbstractNoise, LogNormal, NegativeBinomial, Normal, StudentT
+
+__all__ = ["AbstractNoise", "LogNormal", "NegativeBinomial", "Normal", "StudentT"]

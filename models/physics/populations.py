@@ -1,0 +1,69 @@
+"""Populations: predators and prey, epidemics."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from sciad._roles import Param, param
+from sciad._typing import Real
+
+
+class LotkaVolterra(eqx.Module):
+    r"""Prey :math:`u` and predator :math:`v`.
+
+    .. math:: \dot u = (\alpha - \beta v)\,u, \qquad \dot v = (-\gamma + \delta u)\,v
+
+    Parameters
+    ----------
+    alpha, gamma
+        Growth of the prey and death of the predator, per unit of time.
+    beta, delta
+        Predation, per unit of time and of predators; growth by predation, per unit of time and of prey.
+
+    Notes
+    -----
+    Priors are those of the lynx and hare study (B. Carpenter, *Predator-Prey Population Dynamics*, Stan case study, 2018),
+    for years and thousands of pelts; give your own for other units.
+    """
+
+    alpha: Param = param(prior=dist.TruncatedNormal(1.0, 0.5, low=0.0))
+    beta: Param = param(prior=dist.TruncatedNormal(0.05, 0.05, low=0.0))
+    gamma: Param = param(prior=dist.TruncatedNormal(1.0, 0.5, low=0.0))
+    delta: Param = param(prior=dist.TruncatedNormal(0.05, 0.05, low=0.0))
+
+    def __call__(self, t: Real, y: Float[Array, "2"]) -> Float[Array, "2"]:
+        """Return the slope of ``(u, v)``."""
+        del t
+        u, v = y
+        return jnp.stack([(self.alpha - self.beta * v) * u, (-self.gamma + self.delta * u) * v])
+
+
+class SIR(eqx.Module):
+    r"""Epidemic in a closed population of :math:`N`: susceptible :math:`S`, infected :math:`I`, recovered :math:`R`.
+
+    .. math:: \dot S = -\beta S I / N, \qquad \dot I = \beta S I / N - \gamma I, \qquad \dot R = \gamma I
+
+    Parameters
+    ----------
+    beta
+        Contacts that infect, per unit of time; :math:`R_0 = \beta/\gamma`.
+    gamma
+        Recovery, per unit of time.
+
+    Notes
+    -----
+    Source: W. O. Kermack and A. G. McKendrick (1927). Priors are those of L. Grinsztajn et al., *Bayesian workflow for disease
+    transmission modeling in Stan*, Statistics in Medicine 40 (2021), for days.
+    """
+
+    beta: Param = param(prior=dist.TruncatedNormal(2.0, 1.0, low=0.0))
+    gamma: Param = param(prior=dist.TruncatedNormal(0.4, 0.5, low=0.0))
+
+    def __call__(self, t: Real, y: Float[Array, "3"]) -> Float[Array, "3"]:
+        """Return the slope of ``(S, I, R)``."""
+        del t
+        susceptible, infected, _ = y
+        infection = self.beta * susceptible * infected / jnp.sum(y)
+        recovery = self.gamma * infected
+        return jnp.stack([-infection, infection - recovery, recovery])

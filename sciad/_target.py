@@ -1,0 +1,38 @@
+"""What a sampler needs to know of a model, and nothing more."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Vector = Float[Array, " d"]
+
+
+class Target(NamedTuple):
+    """A probability density over an unconstrained vector.
+
+    Attributes
+    ----------
+    log_density
+        Of the vector, up to a constant, the transformations' Jacobians included; -inf where the model cannot be evaluated.
+    draw_prior
+        Draws a vector from the prior, from a key.
+    values
+        Natural values by name of a vector.
+    start
+        Where the user's program stands, or None.
+    names
+        A name for each number of the vector.
+    """
+
+    log_density: Callable[[Vector], Float[Array, ""]]
+    draw_prior: Callable[[PRNGKeyArray], Vector]
+    values: Callable[[Vector], dict[str, jax.Array]]
+    start: Vector | None
+    names: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return len(self.names)
