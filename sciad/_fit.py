@@ -1,5 +1,6 @@
 """The verb `fit`: a point estimate, and what can be said of its precision."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,6 +165,19 @@ class _Split:
         program = self.full.program(self.joined(location, noise))
         return -jnp.sum(self.problem.log_likelihoods(program, prediction))
 
+    @functools.partial(jax.jit, static_argnums=0)
+    def at(self, location: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
+        """Jacobian of the residuals, residuals, loss, and the Hessian of the loss in the noise's parameters."""
+
+        def residuals(location: Array) -> tuple[Array, Any]:
+            r, prediction = self.residuals(location, noise)
+            return r, (r, prediction)
+
+        jacobian, (r, prediction) = jax.jacfwd(residuals, has_aux=True)(location)
+        loss, curvature = (f(noise, location, prediction) for f in (self.noise_loss, jax.hessian(self.noise_loss)))
+        return jacobian, r, loss, curvature
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
     def starts(self, number: int, key: PRNGKeyArray) -> Array:
         """The given point, then draws: from the priors where there are any, else normal about it."""
         given = self.full.vector
@@ -177,23 +191,22 @@ def _describe(
     problem: ODEProblem, full: Vectorized, split: _Split, vector: Array, result: optx.RESULTS, stats: dict[str, Any]
 ) -> Fit:
     location, noise = vector[split.location], vector[split.noise]
-    jacobian, prediction = jax.jit(jax.jacfwd(split.residuals, has_aux=True))(location, noise)
-    r = np.asarray(split.residuals(location, noise)[0])
+    jacobian, r, loss, curvature = (np.asarray(x) for x in split.at(location, noise))
     n, p = r.size, location.size
     names = [problem.label(full.names[i]) for i in split.location]
     spread, condition, warnings = information(np.asarray(jacobian), names)
     covariance = np.zeros((vector.size, vector.size))
     covariance[np.ix_(split.location, split.location)] = spread * (n / max(n - p, 1) if noise.size else 1.0)
     if noise.size:
-        curvature = np.asarray(jax.jit(jax.hessian(split.noise_loss))(noise, location, prediction))
         covariance[np.ix_(split.noise, split.noise)] = np.linalg.pinv(curvature, hermitian=True)
     converged = bool(result == RESULTS.successful)
     if not converged:
         warnings.append(f"The fit did not converge: {RESULTS[result] or 'unknown reason'}")
     if n <= p:
         warnings.append(f"{n} observations for {p} parameters: the fit can follow the data wherever they go.")
-    loss = float(split.noise_loss(noise, location, prediction))
-    residuals = np.where(problem.observations.observed, np.asarray(problem.residuals(full.program(vector))[0]), np.nan)
+    residuals = np.full(problem.observations.values.shape, np.nan)
+    residuals[problem.observations.observed] = r
+    loss = float(loss)
     diagnostics = {
         "converged": converged,
         "observations": n,
@@ -206,12 +219,12 @@ def _describe(
         "residual_tests": residual_tests(problem.fields, residuals),
     }
     natural = Natural(full, problem.label)
-    values, slope = natural(vector), np.asarray(jax.jacfwd(natural)(vector))
+    values, slope = (np.asarray(x) for x in jax.jit(lambda v: (natural(v), jax.jacfwd(natural)(v)))(vector))
     return Fit(
         problem=problem,
-        program=full.program(vector),
+        program=jax.jit(full.program)(vector),
         names=natural.names,
-        values=np.asarray(values),
+        values=values,
         covariance=slope @ covariance @ slope.T,
         residuals=problem.dataset(residuals),
         diagnostics=diagnostics,

@@ -82,11 +82,11 @@ class LeastSquares(eqx.Module):
             ``(noise, location, predictions) -> -log-likelihood``, needing no new solve.
         """
         began = time.perf_counter()
-        solve, improve, screen = self._compiled(residuals, noise_loss)
+        turn, screen = self._compiled(residuals, noise_loss)
         losses = np.asarray(screen(locations, noise))
         valid = losses < REJECTED
         order = [0, *(int(i) for i in np.argsort(losses) if i != 0)][: self.polished + 1]
-        tries = [self._alternate(solve, improve, locations[i], noise) for i in order if valid[i]]
+        tries = [self._alternate(turn, locations[i], noise) for i in order if valid[i]]
         stats = {
             "starts": losses.size,
             "starts_failed": int(np.sum(~valid)),
@@ -103,31 +103,29 @@ class LeastSquares(eqx.Module):
         lm = optx.LevenbergMarquardt(self.rtol, self.atol)
         bfgs = optx.BFGS(self.rtol, self.atol)
 
-        def solve(location: Array, noise: Array) -> tuple[Array, optx.RESULTS, Array]:
+        def turn(location: Array, noise: Array) -> tuple[Array, Array, Array, optx.RESULTS, Array]:
             solution = optx.least_squares(
                 lambda v, n: residuals(v, n)[0], lm, location, args=noise, max_steps=self.max_steps, throw=False
             )
-            return solution.value, solution.result, solution.stats["num_steps"]
-
-        def improve(location: Array, noise: Array) -> tuple[Array, Array]:
+            location = solution.value
             _, predictions = residuals(location, noise)
             if noise.size:
                 loss = lambda n, args: noise_loss(n, *args)
                 noise = optx.minimise(loss, bfgs, noise, args=(location, predictions), max_steps=256, throw=False).value
-            return noise, noise_loss(noise, location, predictions)
+            loss = noise_loss(noise, location, predictions)
+            return location, noise, loss, solution.result, solution.stats["num_steps"]
 
         def screen(locations: Array, noise: Array) -> Array:
             r = jax.vmap(lambda v: residuals(v, noise)[0])(locations)
             return jnp.sqrt(jnp.mean(r**2, axis=1))
 
-        return jax.jit(solve), jax.jit(improve), jax.jit(screen)
+        return jax.jit(turn), jax.jit(screen)
 
-    def _alternate(self, solve: Any, improve: Any, location: Array, noise: Array) -> "_Try":
+    def _alternate(self, turn: Any, location: Array, noise: Array) -> "_Try":
         steps = 0
         for _ in range(self.rounds):
             before = jnp.concatenate([location, noise])
-            location, result, taken = solve(location, noise)
-            noise, loss = improve(location, noise)
+            location, noise, loss, result, taken = turn(location, noise)
             steps += int(taken)
             moved = jnp.abs(jnp.concatenate([location, noise]) - before) / (1 + jnp.abs(before))
             if not jnp.max(moved) > 10 * self.rtol:

@@ -8,12 +8,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from sciad._errors import InputError, OptionError, choose
 from sciad._typing import Real
-from sciad.solvers.sensitivity import KnownTimes, System, Times, Trajectory, diffeqsolve, integrate
+from sciad.solvers.sensitivity import (
+    KnownTimes,
+    System,
+    Times,
+    Trajectory,
+    integrate,
+    integrate_reverse,
+    with_norm,
+)
 
 Sensitivity = Literal["auto", "forward", "reverse", "backsolve"]
 
@@ -51,8 +60,8 @@ class ODESolution(eqx.Module):
     @property
     def ok(self) -> Bool[Array, ""]:
         """Whether the solve reached its end or an event, with finite values."""
-        finite = jnp.all(jnp.isfinite(ravel_pytree(self.y1)[0]))
-        return dfx.is_okay(self.result) & finite
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(self.y1)]
+        return dfx.is_okay(self.result) & jnp.all(jnp.stack(finite))
 
 
 class ODE(eqx.Module):
@@ -139,7 +148,7 @@ class ODE(eqx.Module):
         y0: PyTree,
         *,
         args: PyTree = None,
-        ts: Float[Array, " times"] | None = None,
+        ts: Float[Array | np.ndarray, " times"] | None = None,
         t0: Real | None = None,
         t1: Real | None = None,
         throw: bool = True,
@@ -168,23 +177,23 @@ class ODE(eqx.Module):
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """
-        times = _interval(t0, t1, ts)
-        plain = times.times if isinstance(times, KnownTimes) else times
         flat, unravel = _flatten_state(y0)
+        times = _interval(t0, t1, ts, self.dt0, flat.dtype)
+        plain = times.times if isinstance(times, KnownTimes) else times
 
         def flat_field(t: Real, y: Array) -> Array:
-            return _flatten_slope(field(t, unravel(y), args), y0).astype(y.dtype)
+            return _flatten_slope(field(t, unravel(y), args), y0, y.dtype)
 
         # Closure conversion finds the arrays that enter the equation: these and no others are pushed through it.
-        converted = eqx.filter_closure_convert(flat_field, plain.t0, flat)
+        converted = _convert(flat_field, plain.t0, flat)
         theta, fixed = eqx.partition(converted, eqx.is_inexact_array)
         system = System(
             start=_first,
             field=_Field(fixed),
             solver=self.solver,
-            controller=self.controller,
+            controller=with_norm(self.controller, lambda norm: _structured(norm, unravel)),
             dt0=self.dt0,
-            event=_flat_event(self.event, unravel, args),
+            event=self._flat_event(field, args, plain.t0, flat, unravel),
             max_steps=self.max_steps,
             control_sensitivities=self.control_sensitivities,
         )
@@ -197,19 +206,40 @@ class ODE(eqx.Module):
         )
 
     def _solve(self, params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
-        match self.mode(sum(leaf.size for leaf in jax.tree.leaves(params))):
+        # An array that is not traced is a constant: no derivative with respect to it can be asked for.
+        traced = [leaf.size for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.core.Tracer)]
+        match self.mode(sum(traced)):
             case "forward":
                 return integrate(params, times, system)
             case "reverse":
-                return diffeqsolve(params, times, system, dfx.RecursiveCheckpointAdjoint())
+                return integrate_reverse((params, times, system), dfx.RecursiveCheckpointAdjoint())
             case "backsolve":
-                return diffeqsolve(params, times, system, dfx.BacksolveAdjoint())
+                return integrate_reverse((params, times, system), dfx.BacksolveAdjoint())
 
     def mode(self, parameters: int) -> Sensitivity:
         """The sensitivity mode taken for an equation with that many differentiable numbers, initial state included."""
         if self.sensitivity != "auto":
             return self.sensitivity
         return "forward" if parameters <= CROSSOVER else "reverse"
+
+    def _flat_event(
+        self, field: Callable, args: PyTree, t0: Real, flat: Array, unravel: Callable[[Array], PyTree]
+    ) -> dfx.Event | None:
+        """The event on the flat state, each of its conditions a module that holds the arrays it uses."""
+        if self.event is None:
+            return None
+        context = {
+            "terms": dfx.ODETerm(field),
+            "solver": self.solver,
+            "stepsize_controller": self.controller,
+            "max_steps": self.max_steps,
+        }
+
+        def convert(condition: Callable) -> _Condition:
+            return _Condition(_convert(lambda t, y: condition(t, unravel(y), args, **context), t0, flat))
+
+        conditions = jax.tree.map(convert, self.event.cond_fn, is_leaf=callable)
+        return dfx.Event(conditions, self.event.root_finder, self.event.direction)
 
 
 class _Field(eqx.Module):
@@ -222,33 +252,56 @@ class _Field(eqx.Module):
         return eqx.combine(theta, self.fixed)(t, y)
 
 
+class _Condition(eqx.Module):
+    """An event's condition ``c(t, y)``, called as Diffrax calls it."""
+
+    converted: Callable[..., Array]
+
+    def __call__(self, t: Real, y: Array, args: Any, **_: Any) -> Array:
+        del args
+        return self.converted(t, y)
+
+
+def _structured(norm: Callable, unravel: Callable[[Array], PyTree]) -> Callable:
+    """The norm of a flat state; the default one needs no structure."""
+    return norm if norm is optx.rms_norm else lambda y: norm(unravel(y))
+
+
 def _first(params: PyTree) -> Array:
     return params[0]
 
 
-def _interval(t0: Real | None, t1: Real | None, ts: Array | None) -> Times | KnownTimes:
-    """The times as float arrays, checked as far as their values are known while tracing; known ones stay NumPy arrays."""
+def _convert(function: Callable, t: Real, y: Array) -> Callable:
+    """`function` with the arrays that it closes over as leaves, NumPy's as JAX's."""
+    converted = eqx.filter_closure_convert(function, t, y)
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, converted)
+
+
+def _interval(t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype: Any) -> Times | KnownTimes:
+    """Times in the state's precision, checked as far as they are known while tracing; known ones stay NumPy arrays."""
     if ts is None and (t0 is None or t1 is None):
         raise InputError("ODE needs times: give `ts=` (when to save), or `t0=` and `t1=`.")
-    ts = None if ts is None else _known(ts)
+    ts = None if ts is None else _known(ts, dtype)
     if ts is not None and (ts.ndim != 1 or ts.size == 0):
         raise InputError(f"`ts` must be a non-empty vector of times; its shape is {ts.shape}.")
-    start = _known(ts[0] if t0 is None else t0)
-    end = _known(ts[-1] if t1 is None else t1)
+    start = _known(ts[0] if t0 is None else t0, dtype)
+    end = _known(ts[-1] if t1 is None else t1, dtype)
     times = end[None] if ts is None else ts
-    if all(isinstance(t, np.ndarray | np.generic) for t in (start, end, times)):
-        _check_times(start, end, times)
-        return KnownTimes(Times(start, end, times))
-    return Times(start, end, times)
+    if any(isinstance(t, jax.core.Tracer) for t in (start, end, times, dt0)):
+        return Times(start, end, times)
+    _check_times(start, end, times, dt0)
+    return KnownTimes(Times(start, end, times))
 
 
-def _known(t: Any) -> Any:
+def _known(t: Any, dtype: Any) -> Any:
     convert = jnp.asarray if isinstance(t, jax.core.Tracer) else np.asarray
-    return convert(t, dtype=jnp.result_type(float))
+    return convert(t, dtype=dtype)
 
 
-def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray) -> None:
+def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray, dt0: Real | None) -> None:
     low, high = min(t0, t1), max(t0, t1)
+    if dt0 is not None and (t1 - t0) * dt0 < 0:
+        raise InputError(f"dt0={dt0:g} leads away from t1={t1:g}, starting at t0={t0:g}: give it the other sign.")
     if not np.all(np.diff(ts) * (1.0 if t1 >= t0 else -1.0) >= 0):
         raise InputError("`ts` must be in order from t0 to t1: sort them.")
     outside = ts[~((ts >= low) & (ts <= high))]
@@ -263,13 +316,16 @@ def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
     leaves = jax.tree.leaves(y0)
     if not leaves:
         raise InputError("`y0` is empty: an ODE needs at least one state.")
-    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves):
+    dtypes = [np.result_type(leaf) if isinstance(leaf, float) else getattr(leaf, "dtype", None) for leaf in leaves]
+    if not all(dtype is not None and jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
         kinds = ", ".join(sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves}))
-        raise InputError(f"`y0` must hold floating-point arrays; got {kinds}. Write 1.0 rather than 1.")
-    return ravel_pytree(jax.tree.map(jnp.asarray, y0))
+        raise InputError(f"`y0` must hold real floating-point arrays; got {kinds}. Write 1.0 rather than 1.")
+    dtype = np.result_type(*dtypes)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), y0))
+    return flat, lambda y: jax.tree.map(lambda part, leaf: part.astype(jnp.result_type(leaf)), unravel(y), y0)
 
 
-def _flatten_slope(slope: PyTree, y0: PyTree) -> Array:
+def _flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
     """The right-hand side's value as a vector, once it is known to match the state."""
     got, expected = (jax.tree.map(jnp.shape, tree) for tree in (slope, y0))
     if jax.tree.structure(slope) != jax.tree.structure(y0) or got != expected:
@@ -277,17 +333,7 @@ def _flatten_slope(slope: PyTree, y0: PyTree) -> Array:
             f"The right-hand side returned shape {got} for a state of shape {expected}: return one slope for each state, "
             "in the same structure."
         )
-    return ravel_pytree(slope)[0]
-
-
-def _flat_event(event: dfx.Event | None, unravel: Callable[[Array], PyTree], args: PyTree) -> dfx.Event | None:
-    if event is None:
-        return None
-
-    def flat(condition: Callable) -> Callable:
-        return lambda t, y, _, **context: condition(t, unravel(y), args, **context)
-
-    return dfx.Event(jax.tree.map(flat, event.cond_fn), event.root_finder, event.direction)
+    return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(slope)])
 
 
 _STEPS = (
@@ -303,7 +349,6 @@ _OTHER = (
 
 def _raise_on_failure(trajectory: Trajectory) -> Trajectory:
     steps = trajectory.result == dfx.RESULTS.max_steps_reached
-    finite = dfx.is_okay(trajectory.result) & jnp.all(jnp.isfinite(trajectory.y1))
     y1 = eqx.error_if(trajectory.y1, steps, _STEPS)
-    y1 = eqx.error_if(y1, ~(steps | finite), _OTHER)
+    y1 = eqx.error_if(y1, ~(steps | trajectory.ok), _OTHER)
     return eqx.tree_at(lambda out: out.y1, trajectory, y1)

@@ -12,7 +12,6 @@ and, since the sensitivity system is again solved by `integrate`, differentiates
 Source: A. C. Hindmarsh et al., *SUNDIALS*, ACM TOMS 31 (2005), section 2.5 (simultaneous corrector, scaled tolerances).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from sciad._errors import OptionError
 from sciad._typing import Real
 from sciad.solvers.callbacks import without_runtime_errors
+from sciad.solvers.simultaneous import factorise_once
 
 FORWARD = dfx.ForwardMode()  # a plain while loop: right for every solve that is not itself differentiated
 
@@ -53,7 +54,7 @@ class System(eqx.Module):
     solver: dfx.AbstractSolver
     controller: dfx.AbstractStepSizeController
     dt0: Real | None
-    event: dfx.Event | None
+    event: dfx.Event | None  # its conditions are modules that hold all they need, called as ``(t, y, None)``
     max_steps: int | None = eqx.field(static=True)
     control_sensitivities: bool = eqx.field(static=True)
 
@@ -68,10 +69,26 @@ class Trajectory(eqx.Module):
     result: dfx.RESULTS
     stats: dict[str, Any]
 
+    @property
+    def ok(self) -> Bool[Array, ""]:
+        """Whether the solve reached its end or an event, with finite values."""
+        return dfx.is_okay(self.result) & jnp.all(jnp.isfinite(self.y1))
+
 
 def diffeqsolve(params: PyTree, times: Times | KnownTimes, system: System, adjoint: dfx.AbstractAdjoint) -> Trajectory:
     """Solve the system by one call of Diffrax, differentiated as `adjoint` says."""
-    times = _plain(times)
+    if not isinstance(times, KnownTimes):
+        return _diffeqsolve(params, times, system, adjoint)
+    dynamic, static = eqx.partition((params, system), eqx.is_array)
+
+    def solve(dynamic: PyTree) -> Trajectory:
+        params, system = eqx.combine(dynamic, static)
+        return _diffeqsolve(params, times.times, system, adjoint)
+
+    return without_runtime_errors(solve, dynamic)
+
+
+def _diffeqsolve(params: PyTree, times: Times, system: System, adjoint: dfx.AbstractAdjoint) -> Trajectory:
     if system.event is None:
         save = dfx.SaveAt(ts=_append(times.ts, times.t1))
     else:
@@ -98,62 +115,65 @@ def diffeqsolve(params: PyTree, times: Times | KnownTimes, system: System, adjoi
     return Trajectory(ys, y1, t1, solution.event_mask, solution.result, solution.stats)
 
 
+# --- forward: the sensitivity equations ------------------------------------------------------------------------------
+
+
 @eqx.filter_custom_jvp
 def integrate(params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
-    """Solve the system; differentiable in `params`, ``times.t1`` and ``times.ts`` by the sensitivity equations."""
-    if not isinstance(times, KnownTimes) or system.dt0 is not None:
-        return diffeqsolve(params, times, system, FORWARD)
-    dynamic, static = eqx.partition((params, times, system), eqx.is_array)
-    return without_runtime_errors(lambda dynamic: diffeqsolve(*eqx.combine(dynamic, static), FORWARD), dynamic)
+    """Solve the system; differentiable in `params`, ``times.t1``, ``times.ts`` and what the event's conditions hold."""
+    return diffeqsolve(params, times, system, FORWARD)
 
 
 @integrate.def_jvp
 def _integrate_jvp(primals: tuple, tangents: tuple) -> tuple[Trajectory, Trajectory]:
-    params, times, system = primals
-    dparams, dtimes, dsystem = tangents
-    given = times
-    times, dtimes = _plain(times), Times(None, None, None) if isinstance(times, KnownTimes) else dtimes
-    if jax.tree.leaves((dsystem, dtimes.t0)):
-        raise ValueError(
+    params, given, system = primals
+    dparams, dgiven, dsystem = tangents
+    times = _plain(given)
+    dt0, dt1, dts = (None, None, None) if times is not given else (dgiven.t0, dgiven.t1, dgiven.ts)
+    dsettings = eqx.tree_at(lambda s: s.event, dsystem, None, is_leaf=_is_none)
+    if jax.tree.leaves((dt0, dsettings)):
+        raise OptionError(
             "A derivative with respect to t0, a tolerance or a setting of the ODE solver was asked for, and forward "
             "sensitivities have none. Hold it constant (`jax.lax.stop_gradient`), or choose `sensitivity='reverse'`."
         )
     mask = jax.tree.map(lambda d: d is not None, dparams, is_leaf=_is_none)
-    trajectory, ys_s, y1_s = _augmented(params, mask, given, system)
-    direction, _ = ravel_pytree(dparams)
+    trajectory, ys_s, y1_s, scale = _augmented(params, mask, given, system)
+    direction = _pushed(dparams, mask, scale.dtype)[0] / scale
     dys = jnp.einsum("tpn,p->tn", ys_s, direction)
-    dt1, dy1 = _end(jnp.einsum("pn,p->n", y1_s, direction), trajectory, params, system, dparams, dtimes.t1)
-    if dtimes.ts is not None:
-        slopes = jax.vmap(system.field, in_axes=(0, 0, None))(times.ts, trajectory.ys, params)
-        dys = dys + jnp.where(jnp.isfinite(slopes), slopes, 0.0) * dtimes.ts[:, None]
+    dt1, dy1 = _end(trajectory, jnp.einsum("pn,p->n", y1_s, direction), dt1, params, system, dsystem)
+    if dts is not None:
+        there = jnp.isfinite(trajectory.ys)
+        states = jnp.where(there, trajectory.ys, system.start(params))
+        slopes = jax.vmap(system.field, in_axes=(0, 0, None))(times.ts, states, params)
+        dys = dys + jnp.where(there, slopes, 0.0) * dts[:, None].astype(dys.dtype)
     no_tangent = jax.tree.map(lambda _: None, trajectory)
     return trajectory, eqx.tree_at(lambda out: (out.ys, out.y1, out.t1), no_tangent, (dys, dy1, dt1), is_leaf=_is_none)
 
 
 def _augmented(
     params: PyTree, mask: PyTree, times: Times | KnownTimes, system: System
-) -> tuple[Trajectory, Array, Array]:
-    """Solve for ``(y, S_1, …, S_P)``; sensitivities of a failed solve are zero, so that no NaN reaches a gradient."""
-    pushed, _ = eqx.partition(params, mask)
-    flat, _ = ravel_pytree(pushed)
+) -> tuple[Trajectory, Array, Array, Array]:
+    """Solve for ``y`` and all ``s_j S_j``, with their scale ``s``; zero in a failed solve, so that no gradient is NaN."""
+    state = jax.eval_shape(system.start, params)
+    n = state.size
+    flat, _ = _pushed(params, mask, state.dtype)
     # Each S_j is integrated in units of y, as |p_j| S_j: one absolute tolerance then suits all rows.
     scale = jax.lax.stop_gradient(jnp.where(flat == 0, 1.0, jnp.abs(flat)))
-    n = jax.eval_shape(system.start, params).size
     augmented = System(
         start=_AugmentedStart(system.start, mask, scale),
         field=_AugmentedField(system.field, mask, scale, n),
-        solver=system.solver,
+        solver=factorise_once(system.solver, n),
         controller=_rowwise(system.controller, n, every_row=system.control_sensitivities),
         dt0=system.dt0,
-        event=_on_state(system, n),
+        event=_on_state(system.event, n),
         max_steps=system.max_steps,
         control_sensitivities=system.control_sensitivities,
     )
     out = integrate(params, times, augmented)
     ys, y1 = out.ys.reshape(len(_plain(times).ts), -1, n), out.y1.reshape(-1, n)
-    ok = dfx.is_okay(out.result)
-    ys_s, y1_s = (jnp.where(jnp.isfinite(s) & ok, s, 0.0) / scale[:, None] for s in (ys[:, 1:], y1[1:]))
-    return Trajectory(ys[:, 0], y1[0], out.t1, out.event, out.result, out.stats), ys_s, y1_s
+    trajectory = Trajectory(ys[:, 0], y1[0], out.t1, out.event, out.result, out.stats)
+    ys_s, y1_s = (jnp.where(jnp.isfinite(s) & trajectory.ok, s, 0.0) for s in (ys[:, 1:], y1[1:]))
+    return trajectory, ys_s, y1_s, scale
 
 
 class _AugmentedStart(eqx.Module):
@@ -164,9 +184,9 @@ class _AugmentedStart(eqx.Module):
     scale: Array
 
     def __call__(self, params: PyTree) -> Array:
-        flat, start = _as_vector_function(self.start, params, self.mask)
-        rows = jax.vmap(lambda direction: jax.jvp(start, (flat,), (direction,))[1])(jnp.diag(self.scale))
-        return jnp.concatenate([start(flat)[None], rows]).reshape(-1)
+        flat, whole = _pushed(params, self.mask, self.scale.dtype)
+        start, pushforward = jax.linearize(lambda p: self.start(whole(p)), flat)
+        return jnp.concatenate([start[None], jax.vmap(pushforward)(jnp.diag(self.scale))]).reshape(-1)
 
 
 class _AugmentedField(eqx.Module):
@@ -180,7 +200,11 @@ class _AugmentedField(eqx.Module):
     def __call__(self, t: Real, z: Array, params: PyTree) -> Array:
         rows = z.reshape(-1, self.n)
         y, sensitivities = rows[0], rows[1:]
-        flat, field = _as_vector_function(lambda p, y: self.field(t, y, p), params, self.mask)
+        flat, whole = _pushed(params, self.mask, z.dtype)
+
+        def field(p: Array, y: Array) -> Array:
+            return self.field(t, y, whole(p))
+
         # Two ways to the same slopes: P pushforwards give the products, n pullbacks both Jacobians whole.
         if self.scale.size <= 4 * self.n:
             slope, pushforward = jax.linearize(field, flat, y)
@@ -193,76 +217,130 @@ class _AugmentedField(eqx.Module):
 
 
 def _end(
-    dy1: Array, trajectory: Trajectory, params: PyTree, system: System, dparams: PyTree, dt1: Array | None
-) -> tuple[Array, Array]:
-    """Tangents of the end. An event's time moves by the implicit function theorem applied to ``c(t, y(t), p) = 0``:
+    trajectory: Trajectory, dy1: Array, dt1: Array | None, params: PyTree, system: System, dsystem: PyTree
+) -> tuple[Array | None, Array]:
+    """Tangents of the end's time and state: the state moves by ``dy + f dt``."""
+    if dt1 is None and system.event is None:
+        return None, dy1
+    t1, ok = trajectory.t1, trajectory.ok
+    y1 = jnp.where(ok, trajectory.y1, system.start(params))
+    slope = system.field(t1, y1, params)
+    dt1 = jnp.zeros_like(t1) if dt1 is None else dt1
+    if system.event is not None:
+        struck = jnp.any(jnp.stack(jax.tree.leaves(trajectory.event)))
+        dt1 = jnp.where(struck, _shift(trajectory, (t1, y1), (slope, dy1), system.event, dsystem.event), dt1)
+    dt1 = jnp.where(ok, dt1, 0.0)
+    return dt1, dy1 + slope * dt1.astype(slope.dtype)
 
-    dt = -(∂c/∂y dy + ∂c/∂p dp) / (∂c/∂y f + ∂c/∂t), and the final state by ``dy + f dt``.
+
+def _shift(trajectory: Trajectory, at: tuple, slopes: tuple, event: dfx.Event, devent: PyTree) -> Array:
+    """How an event's time moves: the implicit function theorem applied to ``c(t, y(t), p) = 0``,
+
+    dt = -(∂c/∂y dy + ∂c/∂p dp) / (∂c/∂y f + ∂c/∂t).
     """
-    dt1 = jnp.zeros_like(trajectory.t1) if dt1 is None else dt1
-    slope = system.field(trajectory.t1, trajectory.y1, params)
-    if system.event is not None and system.event.root_finder is not None:
-        conditions, struck = _conditions(system), jax.tree.leaves(trajectory.event)
-        dparams = jax.tree.map(lambda d, p: jnp.zeros_like(p) if d is None else d, dparams, params, is_leaf=_is_none)
-        dt1 = jnp.where(jnp.any(jnp.stack(struck)), 0.0, dt1)
-        for condition, hit in zip(conditions, struck, strict=True):
-            if jax.eval_shape(condition, trajectory.t1, trajectory.y1, params).dtype == jnp.bool_:
-                continue
-            at = (trajectory.t1, trajectory.y1, params)
-            still = jax.tree.map(jnp.zeros_like, params)
-            _, change = jax.jvp(condition, at, (jnp.zeros_like(trajectory.t1), dy1, dparams))
-            _, rate = jax.jvp(condition, at, (jnp.ones_like(trajectory.t1), slope, still))
-            dt1 = dt1 + jnp.where(hit, -change / jnp.where(hit, rate, 1.0), 0.0)
-    return dt1, dy1 + jnp.where(jnp.isfinite(slope), slope, 0.0) * dt1
+    (t1, y1), (slope, dy1) = at, slopes
+    dt1 = jnp.zeros_like(t1)
+    if event.root_finder is None:
+        return dt1  # the event ends with a step, wherever that is
+    conditions, dconditions = (jax.tree.leaves(e.cond_fn, is_leaf=callable) for e in (event, devent))
+    for c, dc, hit in zip(conditions, dconditions, jax.tree.leaves(trajectory.event), strict=True):
+        if jax.eval_shape(c, t1, y1, None).dtype == jnp.bool_:
+            continue
+        _, change = eqx.filter_jvp(lambda c, y: c(t1, y, None), (c, y1), (dc, dy1))
+        _, rate = jax.jvp(lambda t, y, c=c: c(t, y, None), (t1, y1), (jnp.ones_like(t1), slope))
+        dt1 = dt1 - jnp.where(hit, change / jnp.where(hit, rate, 1.0), 0.0).astype(dt1.dtype)
+    return dt1
 
 
-def _as_vector_function(function: Callable, params: PyTree, mask: PyTree) -> tuple[Array, Callable]:
-    """`function` of the pushed parameters as one vector, the others held."""
+def _pushed(params: PyTree, mask: PyTree, dtype: Any) -> tuple[Array, Callable[[Array], PyTree]]:
+    """The pushed parameters as one vector in the state's dtype, and from such a vector all parameters."""
     pushed, held = eqx.partition(params, mask)
-    flat, unravel = ravel_pytree(pushed)
-    return flat, lambda vector, *rest: function(eqx.combine(unravel(vector), held), *rest)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, dtype), pushed))
+
+    def whole(vector: Array) -> PyTree:
+        return eqx.combine(jax.tree.map(lambda v, x: v.astype(jnp.result_type(x)), unravel(vector), pushed), held)
+
+    return flat.astype(dtype), whole
 
 
 def _rowwise(controller: dfx.AbstractStepSizeController, n: int, *, every_row: bool) -> dfx.AbstractStepSizeController:
     """The controller's norm taken of each row, and the largest kept: no row hides behind the others' number."""
 
-    def replace(node: Any) -> Any:
-        if not isinstance(node, dfx.PIDController):
-            return node
-        norm = node.norm
-
+    def rowwise(norm: Callable) -> Callable:
         def largest(error: Array) -> Array:
             rows = error.reshape(-1, n)
             return jnp.max(jax.vmap(norm)(rows)) if every_row else norm(rows[0])
 
-        return eqx.tree_at(lambda c: c.norm, node, largest)
+        return largest
 
-    return jax.tree.map(replace, controller, is_leaf=lambda node: isinstance(node, dfx.PIDController))
+    return with_norm(controller, rowwise)
 
 
-def _on_state(system: System, n: int) -> dfx.Event | None:
-    """The event of an augmented solve watches the state alone."""
-    if system.event is None:
+def with_norm(
+    controller: dfx.AbstractStepSizeController, change: Callable[[Callable], Callable]
+) -> dfx.AbstractStepSizeController:
+    """The controller with its norm, or that of the one it wraps, changed."""
+
+    def is_pid(node: Any) -> bool:
+        return isinstance(node, dfx.PIDController)
+
+    def replace(node: Any) -> Any:
+        return eqx.tree_at(lambda c: c.norm, node, change(node.norm)) if is_pid(node) else node
+
+    return jax.tree.map(replace, controller, is_leaf=is_pid)
+
+
+class _OnState(eqx.Module):
+    """A condition that watches the state alone of an augmented solve."""
+
+    condition: Callable
+    n: int = eqx.field(static=True)
+
+    def __call__(self, t: Real, y: Array, args: Any, **_: Any) -> Array:
+        return self.condition(t, y[: self.n], args)
+
+
+def _on_state(event: dfx.Event | None, n: int) -> dfx.Event | None:
+    if event is None:
         return None
-    terms = dfx.ODETerm(system.field)
-
-    def on_state(condition: Callable) -> Callable:
-        return lambda t, z, p, **context: condition(t, z[:n], p, **(context | {"terms": terms}))
-
-    return dfx.Event(jax.tree.map(on_state, system.event.cond_fn), system.event.root_finder, system.event.direction)
+    conditions = jax.tree.map(lambda c: _OnState(c, n), event.cond_fn, is_leaf=callable)
+    return dfx.Event(conditions, event.root_finder, event.direction)
 
 
-def _conditions(system: System) -> list[Callable]:
-    """The event's conditions as functions of ``(t, y, p)``: Diffrax hands them more, by name."""
-    context = {"terms": dfx.ODETerm(system.field), "solver": system.solver, "stepsize_controller": system.controller}
-    return [functools.partial(c, **context) for c in jax.tree.leaves(system.event.cond_fn)]
+# --- reverse: the solver's own steps, or the adjoint equation ----------------------------------------------------------
+
+
+@eqx.filter_custom_vjp
+def integrate_reverse(problem: tuple[PyTree, Times | KnownTimes, System], adjoint: dfx.AbstractAdjoint) -> Trajectory:
+    """Solve the system, differentiated by a reverse adjoint of Diffrax; a failed solve has zero gradient, never NaN."""
+    return diffeqsolve(*problem, adjoint)
+
+
+@integrate_reverse.def_fwd
+def _reverse_fwd(perturbed: PyTree, problem: tuple, adjoint: dfx.AbstractAdjoint) -> tuple[Trajectory, tuple]:
+    del perturbed
+    trajectory, pullback = eqx.filter_vjp(lambda problem: diffeqsolve(*problem, adjoint), problem)
+    return trajectory, (trajectory, pullback)
+
+
+@integrate_reverse.def_bwd
+def _reverse_bwd(residuals: tuple, cotangent: PyTree, *_: Any) -> PyTree:
+    trajectory, pullback = residuals
+
+    def of_success(x: Array) -> Array:
+        return jnp.where(trajectory.ok, x, 0.0)
+
+    outputs = eqx.filter(trajectory, eqx.is_inexact_array)
+    cotangent = jax.tree.map(lambda x, c: jnp.zeros_like(x) if c is None else of_success(c), outputs, cotangent)
+    (gradient,) = pullback(cotangent)
+    return jax.tree.map(of_success, gradient)
 
 
 def _plain(times: Times | KnownTimes) -> Times:
     return times.times if isinstance(times, KnownTimes) else times
 
 
-def _append(ts: Array, t1: Real) -> Array:
+def _append(ts: Array | np.ndarray, t1: Real) -> Array | np.ndarray:
     if any(isinstance(t, jax.core.Tracer) for t in (ts, t1)):
         return jnp.append(ts, t1)
     return np.append(ts, t1)

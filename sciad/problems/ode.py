@@ -177,16 +177,25 @@ class ODEProblem:
         each = [noise[f].residual(prediction.mean[..., i], values[..., i]) for i, f in enumerate(self.fields)]
         return jnp.where(self.observations.observed, jnp.stack(each, axis=-1), 0.0), prediction
 
-    def replicate(self, program: PyTree, key: PRNGKeyArray) -> Float[Array, "experiments times fields"]:
-        """Draw new observations from the program: one posterior (or prior) predictive draw."""
-        program = self.complete(program)
-        prediction, noise = self.predict(program), unwrap(program.noise)
-        keys = jax.random.split(key, len(self.fields))
-        each = [
-            noise[f].distribution(prediction.mean[..., i]).sample(k).astype(prediction.mean.dtype)
-            for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
-        ]
-        return jnp.where(prediction.ok[:, None, None], jnp.stack(each, axis=-1), jnp.nan)
+    def replicator(self, program: PyTree) -> Callable[[Array, PRNGKeyArray], tuple[Array, Array]]:
+        """Return a function from an unconstrained vector and a key to new observations and log-likelihoods of the old ones.
+
+        Both have shape (experiment, time, field), and are NaN where the solve fails.
+        """
+        vectorized = vectorize(self.complete(program))
+
+        def replicate(vector: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+            program = vectorized.program(vector)
+            prediction, noise = self.predict(program), unwrap(program.noise)
+            keys = jax.random.split(key, len(self.fields))
+            drawn = [
+                noise[f].distribution(prediction.mean[..., i]).sample(k).astype(prediction.mean.dtype)
+                for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
+            ]
+            ok = prediction.ok[:, None, None]
+            return tuple(jnp.where(ok, x, jnp.nan) for x in (jnp.stack(drawn, axis=-1), self.log_likelihoods(program, prediction)))
+
+        return replicate
 
     def dataset(self, values: np.ndarray, times: np.ndarray | None = None, *, lead: Sequence[str] = ()) -> xr.Dataset:
         """Return arrays over (…, experiment, time, field) as a dataset with the names and units of the data."""
@@ -267,7 +276,7 @@ class ODEProblem:
                 )
         y0 = jnp.stack([jnp.ravel(value)[0] for value in initial])
         field = self._right_hand_side(plain.model, jax.tree.map(lambda u: u[0], self._inputs))
-        slope = field(jnp.asarray(self.t0), y0, None)
+        slope = jax.jit(field)(jnp.asarray(self.t0), y0, None)
         if jnp.shape(slope) != y0.shape:
             raise InputError(
                 f"The right-hand side returned shape {jnp.shape(slope)} for the {y0.size} states {', '.join(self.states)}: return "

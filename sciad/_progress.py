@@ -1,0 +1,57 @@
+"""A line of progress on standard error: stage, done, rate, time left, and what the work says of itself."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """Progress display; a live bar on a terminal, a line every few seconds elsewhere, nothing if `quiet`."""
+
+    def __init__(self, *, quiet: bool = False, every: float = 5.0) -> None:
+        self._quiet, self._every = quiet, every
+        self._live = not quiet and sys.stderr.isatty()
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, float] = {}
+        self._told = 0.0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        if self._bar is not None:
+            self._bar.console.print(text)
+        elif not self._quiet:
+            self._write(text)
+
+    def update(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` are done."""
+        now = time.monotonic()
+        began = self._began.setdefault(stage, now)
+        if self._bar is not None:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
+            self._bar.update(self._tasks[stage], completed=done, total=total, note=note)
+        elif not self._quiet and (done >= total or now - self._told > self._every):
+            self._told = now
+            left = (now - began) / done * (total - done) if done else 0.0
+            self._write(f"{stage}: {done}/{total}" + (f", {left:.0f} s left" if done < total else "") + (note and f", {note}"))
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
