@@ -1,0 +1,106 @@
+"""sciad: a scientific study (preprocessing, model, objective) as one differentiable program.
+
+Names are imported on first use: ``import sciad`` itself loads neither JAX nor anything heavy, and makes no array.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sciad import models as models
+    from sciad import solvers as solvers
+    from sciad._data import fingerprint, read
+    from sciad._describe import describe
+    from sciad._errors import InputError, OptionError, SciadError
+    from sciad._fit import Fit, fit
+    from sciad._partition import Split, split_data
+    from sciad._posterior import Posterior
+    from sciad._precision import PrecisionWarning
+    from sciad._results import RESULTS
+    from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
+    from sciad._sample import sample, use_cores
+    from sciad._vector import Vectorized, vectorize
+    from sciad.app.report import report
+    from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
+    from sciad.problems import ODEProblem, ODEProgram
+    from sciad.solvers import HMC, NUTS, ODE, LeastSquares, Warmup
+
+_HOMES = {
+    "sciad._data": ("fingerprint", "read"),
+    "sciad._describe": ("describe",),
+    "sciad._errors": ("InputError", "OptionError", "SciadError"),
+    "sciad._fit": ("Fit", "fit"),
+    "sciad._partition": ("Split", "split_data"),
+    "sciad._posterior": ("Posterior",),
+    "sciad._precision": ("PrecisionWarning",),
+    "sciad._results": ("RESULTS",),
+    "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
+    "sciad._sample": ("sample", "use_cores"),
+    "sciad._vector": ("Vectorized", "vectorize"),
+    "sciad.app.report": ("report",),
+    "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
+    "sciad.problems": ("ODEProblem", "ODEProgram"),
+    "sciad.solvers": ("HMC", "NUTS", "ODE", "LeastSquares", "Warmup"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("models", "problems", "solvers")
+
+__all__ = [
+    "HMC",
+    "NUTS",
+    "ODE",
+    "RESULTS",
+    "Fit",
+    "InputError",
+    "LeastSquares",
+    "LogNormal",
+    "NegativeBinomial",
+    "Normal",
+    "ODEProblem",
+    "ODEProgram",
+    "OptionError",
+    "Param",
+    "Posterior",
+    "PrecisionWarning",
+    "Roles",
+    "SciadError",
+    "Split",
+    "StudentT",
+    "Vectorized",
+    "Warmup",
+    "describe",
+    "fingerprint",
+    "fit",
+    "frozen",
+    "join",
+    "mark",
+    "outer",
+    "param",
+    "read",
+    "report",
+    "sample",
+    "split",
+    "split_data",
+    "unwrap",
+    "use_cores",
+    "vectorize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"sciad.{name}")
+    if name not in _HOME:
+        msg = f"module 'sciad' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    if getattr(value, "__module__", "").startswith("sciad._"):
+        value.__module__ = "sciad"
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -70,7 +70,8 @@ class Fit:
     def interval(self, level: float = 0.95) -> pd.DataFrame:
         """Return confidence intervals: Student's t in unconstrained space, carried back, so that they respect the bounds."""
         if not 0 < level < 1:
-            raise OptionError(f"interval(level={level}): expected a probability between 0 and 1, such as 0.95.")
+            msg = f"interval(level={level}): expected a probability between 0 and 1, such as 0.95."
+            raise OptionError(msg)
         quantile = st.t.ppf(0.5 + level / 2, max(self.diagnostics["degrees_of_freedom"], 1))
         lower, upper = self._bounds(quantile)
         return pd.DataFrame({"lower": lower, "upper": upper}, index=list(self.names))
@@ -128,7 +129,8 @@ def fit(
         If the program has no inner parameter, or data and program do not fit together.
     """
     if not isinstance(problem, ODEProblem):
-        raise InputError(f"`problem` is a {type(problem).__name__}; expected an ODEProblem.")
+        msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem."
+        raise InputError(msg)
     warn_if_float32("fitting")
     # --- set up ---
     solver = LeastSquares() if solver is None else solver

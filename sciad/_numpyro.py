@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -25,7 +24,8 @@ def model_target(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
         If `model` is not callable, or has no continuous latent site, or a discrete one.
     """
     if not callable(model):
-        raise InputError(f"Cannot sample a {type(model).__name__}: expected a sciad problem or a NumPyro model function.")
+        msg = f"Cannot sample a {type(model).__name__}: expected a sciad problem or a NumPyro model function."
+        raise InputError(msg)
     sites = _latent(model, args, kwargs, key)
     info = initialize_model(key, model, model_args=args, model_kwargs=kwargs, dynamic_args=False, validate_grad=False)
     flat, unravel = ravel_pytree(info.param_info.z)
@@ -47,6 +47,7 @@ def model_target(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
         values=lambda vector: info.postprocess_fn(unravel(vector)),
         start=flat,
         names=names,
+        in_step=True,
     )
 
 
@@ -55,7 +56,9 @@ def _latent(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     latent = {name: s for name, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
     discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
     if discrete:
-        raise InputError(f"Sites {', '.join(discrete)} are discrete: Hamiltonian samplers need continuous ones. Sum them out.")
+        msg = f"Sites {', '.join(discrete)} are discrete: Hamiltonian samplers need continuous ones. Sum them out."
+        raise InputError(msg)
     if not latent:
-        raise InputError("The model has no latent site: nothing to sample.")
+        msg = "The model has no latent site: nothing to sample."
+        raise InputError(msg)
     return list(latent)

@@ -52,7 +52,8 @@ class Posterior:
             self.tree.to_netcdf(scratch, engine="h5netcdf")
             scratch.replace(path)
         except OSError as error:
-            raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written.") from error
+            msg = f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
+            raise InputError(msg) from error
         finally:
             scratch.unlink(missing_ok=True)
         return path
@@ -62,7 +63,8 @@ class Posterior:
         """Read what `save` wrote; diagnostics of the chains are computed anew."""
         path = Path(path)
         if not path.is_file():
-            raise InputError(f"There is no file {path}. Expected a netCDF file written by Posterior.save.")
+            msg = f"There is no file {path}. Expected a netCDF file written by Posterior.save."
+            raise InputError(msg)
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             loaded = tree.load()
         return cls.of(loaded, {})

@@ -73,7 +73,8 @@ def sample(
     """
     # --- set up ---
     if chains < 1 or draws < 4:
-        raise OptionError(f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed.")
+        msg = f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed."
+        raise OptionError(msg)
     warn_if_float32("sampling")
     key = jax.random.key(0) if key is None else key
     key_target, key_start, key_warm, key_predict = jax.random.split(key, 4)
@@ -81,7 +82,8 @@ def sample(
     plan = Warmup() if warmup is None else Warmup(quick=0, full=warmup) if isinstance(warmup, int) else warmup
     if isinstance(problem, ODEProblem):
         if program is None:
-            raise InputError("sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program).")
+            msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
+            raise InputError(msg)
         target = problem.target(program)
     else:
         target = model_target(problem, model_args, dict(model_kwargs or {}), key_target)
@@ -89,7 +91,7 @@ def sample(
         # --- compile, warm up ---
         began = time.perf_counter()
         display.say(f"compiling the model ({target.size} parameters)")
-        engine = Chains(target.log_density, kernel, chains, target.size, dense=target.size <= DENSE)
+        engine = Chains(target.log_density, kernel, chains, target.size, dense=target.size <= DENSE, in_step=target.in_step)
         candidates = _candidates(target, plan.prior_draws, key_start)
         ready = plan.run(engine, candidates, key_warm, _reporter(display, "warm-up"))
         warmed = time.perf_counter()

@@ -24,6 +24,8 @@ class Target(NamedTuple):
         Where the user's program stands, or None.
     names
         A name for each number of the vector.
+    in_step
+        Whether evaluations are best batched; not so where each takes its own number of steps, as an ODE's solution does.
     """
 
     log_density: Callable[[Vector], Float[Array, ""]]
@@ -31,6 +33,7 @@ class Target(NamedTuple):
     values: Callable[[Vector], dict[str, jax.Array]]
     start: Vector | None
     names: tuple[str, ...]
+    in_step: bool
 
     @property
     def size(self) -> int:

@@ -1,7 +1,7 @@
 """Equinox's run-time errors taken out of a computation whose inputs were checked before it was traced.
 
-Such an error is a host callback, and JAX's persistent compilation cache stores no computation that holds one. Diffrax checks
-the order of its save times that way; where the times are known while tracing, that check has been made already.
+Such an error is a host callback, and JAX's persistent compilation cache stores no computation that holds one. Diffrax
+checks the order of its save times that way; where the times are known while tracing, that check has been made already.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,12 @@ def without_runtime_errors(function: Callable[[PyTree], PyTree], operands: PyTre
         A PyTree of arrays.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(operands)
-    call = jax.jit(jaxpr_as_fun(_stripped(closed)))
+    call = jax.jit(jaxpr_as_fun(stripped(closed)))
     return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves(operands)))
 
 
-def _stripped(closed: ClosedJaxpr) -> ClosedJaxpr:
+def stripped(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the computation without its run-time errors."""
     jaxpr, kept, same = closed.jaxpr, [], {}
     used = {id(v) for v in jaxpr.outvars}.union(*({id(v) for v in e.invars} for e in jaxpr.eqns))
     for equation in jaxpr.eqns:
@@ -38,7 +39,7 @@ def _stripped(closed: ClosedJaxpr) -> ClosedJaxpr:
             continue
         params = equation.params
         if equation.primitive.name in ("jit", "pjit"):
-            params = params | {"jaxpr": _stripped(params["jaxpr"])}
+            params = params | {"jaxpr": stripped(params["jaxpr"])}
         kept.append(equation.replace(invars=invars, params=params))
     outvars = [same.get(id(v), v) for v in jaxpr.outvars]
     return closed.replace(jaxpr=jaxpr.replace(eqns=kept, outvars=outvars))

@@ -47,10 +47,16 @@ class Chains:
         How a chain moves.
     number, size
         Number of chains, and of entries of the vector.
+    dense
+        Whether the metric is a matrix.
+    in_step
+        Whether the chains on one device are batched, and wait for the longest trajectory; else they run one after another.
     """
 
-    def __init__(self, density: Density, kernel: AbstractKernel, number: int, size: int, *, dense: bool) -> None:
-        self.kernel, self.number, self.size, self.dense = kernel, number, size, dense
+    def __init__(
+        self, density: Density, kernel: AbstractKernel, number: int, size: int, *, dense: bool, in_step: bool
+    ) -> None:
+        self.kernel, self.number, self.size, self.dense, self.in_step = kernel, number, size, dense, in_step
         devices = jax.local_devices()
         fitting = [n for n in range(min(len(devices), number), 0, -1) if number % n == 0]
         self.devices = fitting[0]
@@ -105,7 +111,10 @@ class Chains:
         return state, Stretch(*cut)
 
     def _spread(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        batched = jax.vmap(run, in_axes=(0, None, None, None))
+        def one_by_one(states: ChainState, *shared: Any) -> Any:
+            return jax.lax.map(lambda state: run(state, *shared), states)
+
+        batched = jax.vmap(run, in_axes=(0, None, None, None)) if self.in_step else one_by_one
         if self.devices == 1:
             return batched
         mesh = Mesh(np.array(jax.local_devices()[: self.devices]), ("chains",))

@@ -78,7 +78,8 @@ class NUTS(AbstractKernel):
     def __check_init__(self) -> None:
         _check("NUTS", self.target_accept)
         if not 1 <= self.max_tree_depth <= 20:
-            raise OptionError(f"NUTS(max_tree_depth={self.max_tree_depth}): expected a whole number from 1 to 20.")
+            msg = f"NUTS(max_tree_depth={self.max_tree_depth}): expected a whole number from 1 to 20."
+            raise OptionError(msg)
 
     def transition(
         self, density: Density, point: Point, metric: Metric, step_size: Float[Array, ""], key: PRNGKeyArray
@@ -127,7 +128,8 @@ class HMC(AbstractKernel):
     def __check_init__(self) -> None:
         _check("HMC", self.target_accept)
         if self.steps < 1:
-            raise OptionError(f"HMC(steps={self.steps}): expected at least 1.")
+            msg = f"HMC(steps={self.steps}): expected at least 1."
+            raise OptionError(msg)
 
     def transition(
         self, density: Density, point: Point, metric: Metric, step_size: Float[Array, ""], key: PRNGKeyArray
@@ -190,4 +192,5 @@ def _momentum(metric: Metric, key: PRNGKeyArray) -> Float[Array, " d"]:
 
 def _check(name: str, target_accept: float) -> None:
     if not 0 < target_accept < 1:
-        raise OptionError(f"{name}(target_accept={target_accept}): expected a probability between 0 and 1, such as 0.8.")
+        msg = f"{name}(target_accept={target_accept}): expected a probability between 0 and 1, such as 0.8."
+        raise OptionError(msg)

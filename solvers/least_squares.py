@@ -52,7 +52,7 @@ class LeastSquares(eqx.Module):
     """
 
     starts: int = eqx.field(static=True, default=128)
-    polished: int = eqx.field(static=True, default=4)
+    polished: int = eqx.field(static=True, default=6)
     rtol: float = eqx.field(static=True, default=1e-8)
     atol: float = eqx.field(static=True, default=1e-8)
     max_steps: int = eqx.field(static=True, default=256)
@@ -60,9 +60,12 @@ class LeastSquares(eqx.Module):
 
     def __check_init__(self) -> None:
         if self.starts < 0 or self.polished < 1 or self.max_steps < 1 or self.rounds < 1:
-            raise OptionError(
+            msg = (
                 f"LeastSquares(starts={self.starts}, polished={self.polished}, max_steps={self.max_steps}, rounds={self.rounds}): "
                 "starts must be at least 0 and the others at least 1."
+            )
+            raise OptionError(
+                msg
             )
 
     def estimate(
@@ -110,7 +113,8 @@ class LeastSquares(eqx.Module):
             location = solution.value
             _, predictions = residuals(location, noise)
             if noise.size:
-                loss = lambda n, args: noise_loss(n, *args)
+                def loss(n, args):
+                    return noise_loss(n, *args)
                 noise = optx.minimise(loss, bfgs, noise, args=(location, predictions), max_steps=256, throw=False).value
             loss = noise_loss(noise, location, predictions)
             return location, noise, loss, solution.result, solution.stats["num_steps"]

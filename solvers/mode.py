@@ -25,8 +25,10 @@ class Mode(NamedTuple):
     converged: bool
 
 
-def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int = 4, iterations: int = 60) -> list[Mode]:
-    """Return the distinct modes reached from the `best` starts, lowest potential first; none if all starts are impossible.
+def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int = 16, iterations: int = 60) -> list[Mode]:
+    """Return the distinct modes reached from the first start and the `best` others, lowest potential first.
+
+    None are returned if every start is impossible.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int =
         Potentials and gradients of a batch of positions; infinite and zero where the model fails.
     """
     potentials, _ = evaluate(starts)
-    order = [i for i in np.argsort(potentials) if np.isfinite(potentials[i])][:best]
+    order = [i for i in [0, *np.argsort(potentials[1:])[:best] + 1] if np.isfinite(potentials[i])]
     modes: list[Mode] = []
     for i in order:
         mode = _newton(evaluate, starts[i], iterations)

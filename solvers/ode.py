@@ -1,4 +1,4 @@
-"""Ordinary differential equations: one Equinox module around Diffrax that chooses how its solutions are differentiated."""
+"""Ordinary differential equations: one Equinox module around Diffrax that chooses how solutions are differentiated."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -65,7 +66,7 @@ class ODESolution(eqx.Module):
 
 
 class ODE(eqx.Module):
-    r"""Solver of :math:`dy/dt = f(t, y, a),\ y(t_0) = y_0`, differentiable in :math:`y_0`, :math:`a` and what :math:`f` holds.
+    r"""Solver of :math:`dy/dt = f(t, y, a),\ y(t_0) = y_0`, differentiable in :math:`y_0, a` and all in :math:`f`.
 
     A step is accepted when :math:`\lVert e / (\mathrm{atol} + \mathrm{rtol}\,|y|) \rVert_{\mathrm{rms}} < 1` for the
     solver's local error estimate :math:`e`.
@@ -80,24 +81,34 @@ class ODE(eqx.Module):
     sensitivity
         How derivatives are taken.
 
-        ``"forward"`` integrates the sensitivity equations beside the state (any order of derivative, forward or reverse);
-        cost grows with the number of parameters that enter the equation.
+        ``"forward"`` integrates the sensitivity equations beside the state (any order of derivative, forward or
+        reverse); cost grows with the number of parameters that enter the equation.
         ``"reverse"`` differentiates the solver's steps with checkpoints (`diffrax.RecursiveCheckpointAdjoint`; first
         derivatives in reverse mode only); cost hardly grows with parameters.
         ``"backsolve"`` integrates the adjoint equation backwards (little memory, approximate).
-        ``"auto"`` takes forward up to `CROSSOVER` differentiable numbers in ``y0`` and the equation, else reverse.
+        ``"auto"`` takes forward up to `CROSSOVER` traced numbers in ``y0`` and the equation, else reverse.
     max_steps
         Steps, accepted and rejected, after which a solve gives up.
     event
-        A `diffrax.Event` that ends the solve early.
+        A `diffrax.Event` that ends the solve early. With a root finder its time and state are differentiable, also in
+        what its conditions hold; without one the solve ends with the step in which the condition became true.
     dt0
         First step; chosen from the tolerances if None.
     controller
-        A Diffrax step size controller in place of the default `diffrax.PIDController`; ``rtol`` and ``atol`` then belong to
-        it.
+        A Diffrax step size controller in place of the default `diffrax.PIDController`; ``rtol`` and ``atol`` then
+        belong to it.
     control_sensitivities
-        Whether the sensitivities, scaled to the units of the state, take part in the error control. Without it a gradient
-        costs fewer steps, but can be wrong where the state is at rest and its sensitivities are not.
+        Whether the sensitivities, scaled to the units of the state, take part in the error control. Without it a
+        gradient costs fewer steps, but can be wrong where the state is at rest and its sensitivities are not.
+
+    Raises
+    ------
+    OptionError
+        A setting that does not exist, or that cannot be combined with another.
+
+    Notes
+    -----
+    Call it inside `jax.jit` or `equinox.filter_jit`: outside, every call compiles anew.
 
     Examples
     --------
@@ -131,9 +142,14 @@ class ODE(eqx.Module):
         control_sensitivities: bool = True,
     ) -> None:
         if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-            raise OptionError(f"ODE(rtol={rtol}, atol={atol}): tolerances must be non-negative and one of them positive.")
+            msg = f"ODE(rtol={rtol}, atol={atol}): both tolerances must be at least zero, and one of them positive."
+            raise OptionError(msg)
+        if max_steps is not None and max_steps < 1:
+            msg = f"ODE(max_steps={max_steps}): expected at least 1, or None for no limit."
+            raise OptionError(msg)
         if sensitivity == "backsolve" and event is not None:
-            raise OptionError("ODE(sensitivity='backsolve') cannot differentiate an event: use 'forward' or 'reverse'.")
+            msg = "ODE(sensitivity='backsolve') cannot differentiate an event: use 'forward' or 'reverse'."
+            raise OptionError(msg)
         self.solver = dfx.Tsit5() if solver is None else solver
         self.controller = dfx.PIDController(rtol=rtol, atol=atol) if controller is None else controller
         self.dt0 = dt0
@@ -158,22 +174,24 @@ class ODE(eqx.Module):
         Parameters
         ----------
         field
-            Right-hand side; returns the structure and shapes of ``y0``. May close over JAX arrays, traced ones included.
+            Right-hand side; returns the structure and shapes of ``y0``. May close over arrays, traced ones included.
         y0
             Initial state, a PyTree of float arrays.
         args
-            Passed to `field`; only those arrays that the equation uses are differentiated.
+            Passed to `field`; only those arrays that the equation uses are pushed through it.
         ts
-            Times at which to save, ascending; default: the end alone.
+            Times at which to save, in order from `t0` to `t1`; default: the end alone.
         t0, t1
             The interval; default: first and last of `ts`.
         throw
-            Raise if the solve fails; otherwise see `ODESolution.result`.
+            Raise if the solve fails; otherwise see `ODESolution.ok`. Derivatives of a failed solve are zero.
 
         Raises
         ------
         InputError
-            Wrong shapes or structure, times missing or outside the interval.
+            Wrong shapes or structure; times missing, out of order or outside the interval.
+        OptionError
+            A derivative was asked for that the sensitivity mode does not give.
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """
@@ -207,17 +225,17 @@ class ODE(eqx.Module):
 
     def _solve(self, params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
         # An array that is not traced is a constant: no derivative with respect to it can be asked for.
-        traced = [leaf.size for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.core.Tracer)]
+        traced = [leaf.size for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
         match self.mode(sum(traced)):
             case "forward":
                 return integrate(params, times, system)
             case "reverse":
                 return integrate_reverse((params, times, system), dfx.RecursiveCheckpointAdjoint())
-            case "backsolve":
+            case _:
                 return integrate_reverse((params, times, system), dfx.BacksolveAdjoint())
 
     def mode(self, parameters: int) -> Sensitivity:
-        """The sensitivity mode taken for an equation with that many differentiable numbers, initial state included."""
+        """Return the sensitivity mode taken for that many differentiable numbers, initial state included."""
         if self.sensitivity != "auto":
             return self.sensitivity
         return "forward" if parameters <= CROSSOVER else "reverse"
@@ -225,7 +243,7 @@ class ODE(eqx.Module):
     def _flat_event(
         self, field: Callable, args: PyTree, t0: Real, flat: Array, unravel: Callable[[Array], PyTree]
     ) -> dfx.Event | None:
-        """The event on the flat state, each of its conditions a module that holds the arrays it uses."""
+        """Return the event on the flat state, each of its conditions a module that holds the arrays it uses."""
         if self.event is None:
             return None
         context = {
@@ -263,7 +281,7 @@ class _Condition(eqx.Module):
 
 
 def _structured(norm: Callable, unravel: Callable[[Array], PyTree]) -> Callable:
-    """The norm of a flat state; the default one needs no structure."""
+    """Return the norm for a flat state; the default one needs no structure."""
     return norm if norm is optx.rms_norm else lambda y: norm(unravel(y))
 
 
@@ -272,67 +290,76 @@ def _first(params: PyTree) -> Array:
 
 
 def _convert(function: Callable, t: Real, y: Array) -> Callable:
-    """`function` with the arrays that it closes over as leaves, NumPy's as JAX's."""
+    """Make the arrays that `function` closes over, NumPy's too, leaves of a PyTree."""
     converted = eqx.filter_closure_convert(function, t, y)
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, converted)
 
 
 def _interval(t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype: Any) -> Times | KnownTimes:
-    """Times in the state's precision, checked as far as they are known while tracing; known ones stay NumPy arrays."""
+    """Return times in the state's precision; known ones are checked, and stay NumPy arrays."""
     if ts is None and (t0 is None or t1 is None):
-        raise InputError("ODE needs times: give `ts=` (when to save), or `t0=` and `t1=`.")
-    ts = None if ts is None else _known(ts, dtype)
-    if ts is not None and (ts.ndim != 1 or ts.size == 0):
-        raise InputError(f"`ts` must be a non-empty vector of times; its shape is {ts.shape}.")
-    start = _known(ts[0] if t0 is None else t0, dtype)
-    end = _known(ts[-1] if t1 is None else t1, dtype)
-    times = end[None] if ts is None else ts
-    if any(isinstance(t, jax.core.Tracer) for t in (start, end, times, dt0)):
+        msg = "ODE needs times: give `ts=` (when to save), or `t0=` and `t1=`."
+        raise InputError(msg)
+    times = _known(t1, dtype)[None] if ts is None else _known(ts, dtype)
+    if times.ndim != 1 or times.size == 0:
+        msg = f"`ts` must be a non-empty vector of times; its shape is {times.shape}."
+        raise InputError(msg)
+    start, end = _known(times[0] if t0 is None else t0, dtype), _known(times[-1] if t1 is None else t1, dtype)
+    if any(isinstance(t, Tracer) for t in (start, end, times, dt0)):
         return Times(start, end, times)
     _check_times(start, end, times, dt0)
     return KnownTimes(Times(start, end, times))
 
 
 def _known(t: Any, dtype: Any) -> Any:
-    convert = jnp.asarray if isinstance(t, jax.core.Tracer) else np.asarray
+    convert = jnp.asarray if isinstance(t, Tracer) else np.asarray
     return convert(t, dtype=dtype)
 
 
 def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray, dt0: Real | None) -> None:
     low, high = min(t0, t1), max(t0, t1)
     if dt0 is not None and (t1 - t0) * dt0 < 0:
-        raise InputError(f"dt0={dt0:g} leads away from t1={t1:g}, starting at t0={t0:g}: give it the other sign.")
+        msg = f"dt0={dt0:g} leads from t0={t0:g} away from t1={t1:g}: give it the other sign."
+        raise InputError(msg)
+    if np.isnan([t0, t1, *ts]).any():
+        msg = f"A time is NaN: t0={t0:g}, t1={t1:g}, and {np.isnan(ts).sum()} of {ts.size} save times."
+        raise InputError(msg)
     if not np.all(np.diff(ts) * (1.0 if t1 >= t0 else -1.0) >= 0):
-        raise InputError("`ts` must be in order from t0 to t1: sort them.")
+        msg = f"`ts` must be in order from t0={t0:g} to t1={t1:g}: sort them."
+        raise InputError(msg)
     outside = ts[~((ts >= low) & (ts <= high))]
     if outside.size:
-        raise InputError(
+        msg = (
             f"{outside.size} of {ts.size} save times lie outside the solve interval [{low:g}, {high:g}], the first at "
             f"{outside[0]:g}: widen the interval (`t0=`, `t1=`) or drop those times."
         )
+        raise InputError(msg)
 
 
 def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
     leaves = jax.tree.leaves(y0)
     if not leaves:
-        raise InputError("`y0` is empty: an ODE needs at least one state.")
+        msg = "`y0` is empty: an ODE needs at least one state."
+        raise InputError(msg)
     dtypes = [np.result_type(leaf) if isinstance(leaf, float) else getattr(leaf, "dtype", None) for leaf in leaves]
     if not all(dtype is not None and jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
         kinds = ", ".join(sorted({str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves}))
-        raise InputError(f"`y0` must hold real floating-point arrays; got {kinds}. Write 1.0 rather than 1.")
+        msg = f"`y0` must hold real floating-point arrays; got {kinds}. Write 1.0 rather than 1."
+        raise InputError(msg)
     dtype = np.result_type(*dtypes)
     flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), y0))
     return flat, lambda y: jax.tree.map(lambda part, leaf: part.astype(jnp.result_type(leaf)), unravel(y), y0)
 
 
 def _flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
-    """The right-hand side's value as a vector, once it is known to match the state."""
+    """Return the right-hand side's value as a vector, once it is known to match the state."""
     got, expected = (jax.tree.map(jnp.shape, tree) for tree in (slope, y0))
     if jax.tree.structure(slope) != jax.tree.structure(y0) or got != expected:
-        raise InputError(
-            f"The right-hand side returned shape {got} for a state of shape {expected}: return one slope for each state, "
-            "in the same structure."
+        msg = (
+            f"The right-hand side returned shape {got} for a state of shape {expected}: return one slope for each "
+            "state, in the same structure."
         )
+        raise InputError(msg)
     return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(slope)])
 
 
@@ -342,8 +369,8 @@ _STEPS = (
     "otherwise raise `max_steps`."
 )
 _OTHER = (
-    "The ODE solve failed before its end. See `.result` (with `throw=False`) for Diffrax's reason; smaller tolerances or "
-    "another solver may help."
+    "The ODE solve failed before its end. See `.result` (with `throw=False`) for Diffrax's reason; smaller tolerances "
+    "or another solver may help."
 )
 
 

@@ -64,7 +64,7 @@ class BlockTriangular(lx.AbstractLinearSolver[_State]):
         factors = self.solver.init(lx.MatrixLinearOperator(columns[: self.n]), {})
         return factors, columns[self.n :], eqxi.Static(False)
 
-    def compute(self, state: _State, vector: Array, options: dict[str, Any]) -> tuple[Array, lx.RESULTS, dict[str, Any]]:
+    def compute(self, state: _State, vector: Array, options: dict[str, Any]) -> tuple[Array, lx.RESULTS, dict]:
         """Substitute forwards; backwards in the transposed system."""
         del options
         factors, coupling, transposed = state

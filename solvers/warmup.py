@@ -52,9 +52,12 @@ class Warmup(eqx.Module):
 
     def __check_init__(self) -> None:
         if self.quick < 0 or self.full < 20 or self.prior_draws < 1:
-            raise OptionError(
+            msg = (
                 f"Warmup(quick={self.quick}, full={self.full}, prior_draws={self.prior_draws}): quick must be at least 0, full at "
                 "least 20, prior_draws at least 1."
+            )
+            raise OptionError(
+                msg
             )
 
     def run(self, chains: Chains, candidates: Float[np.ndarray, "n d"], key: PRNGKeyArray, report: Report) -> Ready:
@@ -68,9 +71,12 @@ class Warmup(eqx.Module):
         key_start, key_chains, key_full = jax.random.split(key, 3)
         modes = find_modes(chains.evaluate, candidates)
         if not modes:
-            raise InputError(
+            msg = (
                 f"The model could not be evaluated at any of {len(candidates)} starts: every solve failed or gave an impossible "
                 "prediction. Check the equation, the units of data and parameters, and the priors."
+            )
+            raise InputError(
+                msg
             )
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key_start)))
         mode, notes = modes[0], _several(modes)
@@ -177,10 +183,10 @@ def _several(modes: list[Mode]) -> list[str]:
 
 
 def _scattered(chains: Chains, mode: Mode, covariance: np.ndarray, rng: Any) -> Float[np.ndarray, "chains d"]:
-    """Starts of the chains about the mode, one and a half times as far as the covariance says; nearer where that fails."""
+    """Starts of the chains about the mode, as far as the covariance says; nearer where that is too unlikely, so that none starts elsewhere."""
     factor = np.linalg.cholesky(covariance)
-    offsets = 1.5 * rng.standard_normal((chains.number, chains.size)) @ factor.T
-    allowed = mode.potential + 4.0 * chains.size + 10.0
+    offsets = rng.standard_normal((chains.number, chains.size)) @ factor.T
+    allowed = mode.potential + 1.25 * chains.size + 3.0
     for _ in range(20):
         potentials, _ = chains.evaluate(mode.position + offsets)
         bad = ~(potentials < allowed)

@@ -171,4 +171,5 @@ def _positive(value: Param | Array | float) -> Param:
 def _refuse(name: str, bad: np.ndarray, y: np.ndarray, why: str, remedy: str) -> None:
     if bad.any():
         first = y[bad].flat[0]
-        raise InputError(f"{int(bad.sum())} of {bad.size} values of {name!r} are unfit ({first:g} first): {why}. {remedy}.")
+        msg = f"{int(bad.sum())} of {bad.size} values of {name!r} are unfit ({first:g} first): {why}. {remedy}."
+        raise InputError(msg)

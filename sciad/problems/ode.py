@@ -92,7 +92,8 @@ class ODEProblem:
             fields = [str(name) for name in data.data_vars if name not in inputs]
         self.fields: tuple[str, ...] = (fields,) if isinstance(fields, str) else tuple(fields or ())
         if not self.fields:
-            raise InputError("No field is observed: name at least one variable of the data in `fields`.")
+            msg = "No field is observed: name at least one variable of the data in `fields`."
+            raise InputError(msg)
         self.states: tuple[str, ...] = self.fields if states is None else tuple(states)
         self.data = data
         self.observations = observations(data, self.fields, time, experiment, t0)
@@ -129,6 +130,7 @@ class ODEProblem:
             values=lambda v: {self.label(path): value for path, value in vectorized.values(v).items()},
             start=vectorized.vector,
             names=tuple(self.label(name) for name in vectorized.names),
+            in_step=False,
         )
 
     # --- likelihood ------------------------------------------------------------------------------------------------
@@ -238,7 +240,8 @@ class ODEProblem:
         check_names("noise", noise, self.fields)
         missing = [f for f in self.fields if f not in noise]
         if missing:
-            raise InputError(f"No noise model for {', '.join(missing)}: give one to each observed field.")
+            msg = f"No noise model for {', '.join(missing)}: give one to each observed field."
+            raise InputError(msg)
         for i, field in enumerate(self.fields):
             noise[field].check(field, self.observations.values[..., i][self.observations.observed[..., i]])
         return {field: noise[field] for field in self.fields}
@@ -252,9 +255,12 @@ class ODEProblem:
             value = given[state]
             return value if isinstance(value, Param) else param(value, role="frozen")
         if state not in self.fields:
-            raise InputError(
+            msg = (
                 f"State {state!r} is not observed and has no initial value: give `initial={{{state!r}: ...}}`, a number if it is "
                 "known or `sciad.param(...)` if not."
+            )
+            raise InputError(
+                msg
             )
         column = self.observations.values[..., self.fields.index(state)]
         first = [row[np.argmax(~np.isnan(row))] for row in column]
@@ -263,29 +269,39 @@ class ODEProblem:
     def _check(self, program: ODEProgram) -> None:
         """Evaluate the right-hand side once at the start: shape and value."""
         if not callable(program.model):
-            raise InputError(f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope.")
+            msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
+            raise InputError(msg)
         plain = unwrap(program)
         initial = [jnp.asarray(plain.initial[s], jnp.result_type(float)) for s in self.states]
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(program)):
             return
         for state, value in zip(self.states, initial, strict=True):
             if value.ndim > 1 or (value.ndim == 1 and value.size != self.observations.values.shape[0]):
-                raise InputError(
+                msg = (
                     f"initial[{state!r}] has shape {value.shape}; expected one value, or one for each of the "
                     f"{self.observations.values.shape[0]} experiments."
+                )
+                raise InputError(
+                    msg
                 )
         y0 = jnp.stack([jnp.ravel(value)[0] for value in initial])
         field = self._right_hand_side(plain.model, jax.tree.map(lambda u: u[0], self._inputs))
         slope = jax.jit(field)(jnp.asarray(self.t0), y0, None)
         if jnp.shape(slope) != y0.shape:
-            raise InputError(
+            msg = (
                 f"The right-hand side returned shape {jnp.shape(slope)} for the {y0.size} states {', '.join(self.states)}: return "
                 "one slope for each, as a vector."
             )
-        if not bool(jnp.all(jnp.isfinite(slope))):
             raise InputError(
+                msg
+            )
+        if not bool(jnp.all(jnp.isfinite(slope))):
+            msg = (
                 f"The right-hand side is {np.asarray(slope)} at t={self.t0:g}, y={np.asarray(y0)}: not finite at the very start. "
                 "Check its formula and the parameters' values."
+            )
+            raise InputError(
+                msg
             )
 
 
@@ -296,9 +312,12 @@ def _observation(observe: Mapping[str, str] | Observe | None, fields: Sequence[s
     check_names("observe", mapping, fields)
     lost = [field for field in fields if mapping.get(field) not in states]
     if lost:
-        raise InputError(
+        msg = (
             f"Nothing predicts {', '.join(lost)}: the states are {', '.join(states)}. Give `observe={{field: state}}`, or a function "
             "`observe(model, t, y) -> {field: value}`."
+        )
+        raise InputError(
+            msg
         )
     index = {field: tuple(states).index(mapping[field]) for field in fields}
     return lambda model, t, y: {field: y[i] for field, i in index.items()}  # noqa: ARG005
@@ -312,13 +331,16 @@ def _input_arrays(data: xr.Dataset, inputs: Sequence[str], time: str, experiment
     arrays = {}
     for name in inputs:
         if name not in data.data_vars and name not in data.coords:
-            raise InputError(f"The data have no input {name!r}.")
+            msg = f"The data have no input {name!r}."
+            raise InputError(msg)
         extra = set(data[name].dims) - {time, experiment}
         if extra:
-            raise OptionError(f"Input {name!r} has dimensions {data[name].dims}; expected experiment and time at most.")
+            msg = f"Input {name!r} has dimensions {data[name].dims}; expected experiment and time at most."
+            raise OptionError(msg)
         full = data[name] if experiment in data[name].dims else data[name].expand_dims({experiment: data.sizes[experiment]})
         array = full.transpose(experiment, ...).to_numpy().astype(float)
         if not np.isfinite(array).all():
-            raise InputError(f"Input {name!r} has missing or infinite values: an input must be known everywhere.")
+            msg = f"Input {name!r} has missing or infinite values: an input must be known everywhere."
+            raise InputError(msg)
         arrays[name] = jnp.asarray(array)
     return arrays

@@ -1,0 +1,117 @@
+"""Small loops compiled into one machine-code function.
+
+On a CPU, XLA runs a loop's body as a list of kernels. For a loop over a few dozen numbers, such as an ODE with its
+sensitivities, starting the kernels costs ten times the arithmetic. XLA compiles a call that carries the attribute
+``xla_cpu_small_call`` as a single function, and sets it itself on loops that touch less than a kilobyte. Here it is set on
+computations that are larger, yet too small to gain anything from separate kernels: four to ten times faster, measured by
+``python -m benchmarks ode_overhead``.
+
+Such a function holds arithmetic, slices, tiny products and loops, but no library call, no scatter and no random numbers. So the
+computation is read first, and what does not fit, or an XLA that this has not been tested with, takes the usual way. What
+is batched runs element by element, each with its own number of steps: on a CPU that, too, is faster than in step.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+from jax.custom_batching import sequential_vmap
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jaxtyping import PyTree
+
+from sciad.solvers.callbacks import stripped
+
+TESTED = ("0.10.", "0.11.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
+LARGEST_ARRAY = 2048  # elements; beyond, separate kernels are as fast
+LARGEST_PRODUCT = 800  # multiplications of a matrix product; beyond, XLA calls a library
+
+_REFUSED = frozenset(
+    ["scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "scatter_apply", "gather", "sort", "top_k", "approx_top_k", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "reduce_window", "select_and_scatter_add", "select_and_gather_add", "conv_general_dilated", "fft", "lu", "lu_pivots_to_permutation", "triangular_solve", "cholesky", "householder_product", "geqrf", "ormqr", "qr", "eigh", "eig", "svd", "schur", "hessenberg", "tridiagonal", "tridiagonal_solve", "custom_linear_solve", "linear_solve", "pure_callback", "io_callback", "debug_callback", "debug_print", "ffi_call", "random_bits", "threefry2x32", "random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "rng_bit_generator", "rng_uniform", "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "igamma", "igammac", "igamma_grad_a", "random_gamma_grad", "bessel_i0e", "bessel_i1e", "regularized_incomplete_beta", "shard_map", "psum", "all_gather", "ppermute"]
+)
+
+
+def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyTree:
+    """Return ``function(operands)`` without run-time errors, compiled as one function where it fits and the machine is a CPU.
+
+    Not differentiable where it fits: for use below a derivative rule.
+
+    Parameters
+    ----------
+    function
+        Of arrays only; closes over no traced array.
+    operands
+        A PyTree of arrays.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(operands)
+    closed = stripped(closed)
+    call = _one_call(closed)
+    if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED) and fits(closed):
+        call = sequential_vmap(_marked(call))
+    return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves(operands)))
+
+
+def fits(closed: ClosedJaxpr) -> bool:
+    """Whether XLA can, and had better, compile the computation as one function."""
+    for equation in _equations(closed.jaxpr):
+        name = equation.primitive.name
+        if name in _REFUSED or (name == "scatter" and equation.invars[1].aval.size > 1):  # at one index: a slice's update
+            return False
+        if name == "dot_general" and _multiplications(equation) > LARGEST_PRODUCT:
+            return False
+        if any(getattr(variable.aval, "size", 1) > LARGEST_ARRAY for variable in equation.outvars):
+            return False
+    return True
+
+
+def _one_call(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
+    """The computation as one call of an already traced function."""
+    inner = jax.make_jaxpr(jax.jit(jax.extend.core.jaxpr_as_fun(closed)))(*(v.aval for v in closed.jaxpr.invars))
+    (equation,) = inner.jaxpr.eqns
+
+    def call(*operands: Any) -> list[Any]:
+        values = dict(zip((*inner.jaxpr.constvars, *inner.jaxpr.invars), (*inner.consts, *operands), strict=True))
+
+        def read(variable: Any) -> Any:
+            return variable.val if isinstance(variable, Literal) else values[variable]
+
+        outputs = equation.primitive.bind(*map(read, equation.invars), **equation.params)
+        values.update(zip(equation.outvars, outputs, strict=True))
+        return [read(variable) for variable in inner.jaxpr.outvars]
+
+    return call
+
+
+def _marked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark the call alone: its body, traced before, stays unmarked, so that XLA merges the calls inside it."""
+
+    def marked(*operands: Any) -> Any:
+        with set_xla_metadata(inlineable="false", xla_cpu_small_call="true"):
+            return call(*operands)
+
+    return marked
+
+
+def _multiplications(equation: Any) -> int:
+    ((contracted, _), _) = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return int(equation.outvars[0].aval.size * np.prod([shape[i] for i in contracted]))
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _inner(list(equation.params.values())):
+            yield from _equations(inner)
+
+
+def _inner(params: list[Any]) -> Iterator[Jaxpr]:
+    for param in params:
+        if isinstance(param, ClosedJaxpr):
+            yield param.jaxpr
+        elif isinstance(param, Jaxpr):
+            yield param
+        elif isinstance(param, tuple | list):
+            yield from _inner(list(param))
