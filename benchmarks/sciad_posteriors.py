@@ -67,8 +67,9 @@ def lynx_hare() -> tuple[Any, Any]:
 def boarding_school() -> tuple[Any, Any]:
     """Return problem and program of the boarding-school posterior."""
     initial = {"susceptible": sd.frozen(762.0), "infected": sd.frozen(1.0), "recovered": sd.frozen(0.0)}
-    data, fields = _data(BOARDING_SCHOOL), tuple(initial)
-    problem = sd.ODEProblem(data, fields=fields, noise=sd.NegativeBinomial(), initial=initial, time="time", t0=0.0)
+    problem = sd.ODEProblem(
+        _data(BOARDING_SCHOOL), states=tuple(initial), noise=sd.NegativeBinomial(), initial=initial, t0=0.0
+    )
     return problem, Epidemic()
 
 

@@ -224,7 +224,7 @@ def _describe(
     values, slope = (np.asarray(x) for x in jax.jit(lambda v: (natural(v), jax.jacfwd(natural)(v)))(vector))
     return Fit(
         problem=problem,
-        program=jax.jit(full.program)(vector),
+        program=full.program(vector),
         names=natural.names,
         values=values,
         covariance=slope @ covariance @ slope.T,

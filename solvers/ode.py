@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -134,7 +135,7 @@ class ODE(eqx.Module):
         *,
         rtol: float = 1e-6,
         atol: float = 1e-6,
-        sensitivity: Sensitivity = "auto",
+        sensitivity: Sensitivity | str = "auto",
         max_steps: int | None = 4096,
         event: dfx.Event | None = None,
         dt0: Real | None = None,
@@ -289,10 +290,24 @@ def _first(params: PyTree) -> Array:
     return params[0]
 
 
-def _convert(function: Callable, t: Real, y: Array) -> Callable:
+class _Converted(eqx.Module):
+    """A traced function of time and state whose constants are leaves.
+
+    Equinox's closure conversion insists on the very avals that it was traced with, which differ inside `jax.shard_map`.
+    """
+
+    jaxpr: Jaxpr
+    consts: list[Array]
+
+    def __call__(self, t: Real, y: Array) -> Array:
+        (out,) = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))(jnp.asarray(t, y.dtype), y)
+        return out
+
+
+def _convert(function: Callable, t: Real, y: Array) -> _Converted:
     """Make the arrays that `function` closes over, NumPy's too, leaves of a PyTree."""
-    converted = eqx.filter_closure_convert(function, t, y)
-    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, converted)
+    closed = jax.make_jaxpr(function)(jnp.asarray(t, y.dtype), y)
+    return _Converted(closed.jaxpr, [jnp.asarray(x) for x in closed.consts])
 
 
 def _interval(t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype: Any) -> Times | KnownTimes:

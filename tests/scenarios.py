@@ -115,7 +115,7 @@ STIFF_CHAIN = Scenario(
 
 _LYNX = ode_systems.lotka_volterra()
 LOTKA_VOLTERRA = Scenario(
-    field=_LYNX.field,
+    field=lambda t, y, theta: _LYNX.field(t, y, theta[:4]),
     start=lambda theta: theta[4:],
     theta=(*map(float, _LYNX.theta), *map(float, _LYNX.y0)),
     ts=(1.0, 5.0, 10.0),
@@ -151,7 +151,7 @@ VAN_DER_POL = Scenario(
     field=lambda t, y, theta: jnp.stack([y[1], theta[0] * (1 - y[0] ** 2) * y[1] - y[0]]),
     start=lambda theta: jnp.stack([theta[1], jnp.zeros(())]),
     theta=(100.0, 2.0),
-    ts=(1.0, 20.0, 70.0),
+    ts=(1.0, 20.0, 50.0),
     solver=diffrax.Kvaerno5(),
     rtol=1e-9,
     atol=1e-9,

@@ -83,24 +83,28 @@ def test_values_and_forward_sensitivities_over_the_table(name):
     if scenario.exact is None:
         expected = differences(lambda theta: found(theta)[1], theta)
     else:
-        np.testing.assert_allclose(values, exact(scenario)(theta), rtol=1e-7, atol=1e-8)
-        expected = jax.jacfwd(exact(scenario))(theta)
+        np.testing.assert_allclose(values, jax.jit(exact(scenario))(theta), rtol=1e-7, atol=1e-8)
+        expected = jax.jit(jax.jacfwd(exact(scenario)))(theta)
     assert np.all(distance(jacobian, expected) < 1e-6)
 
 
-@pytest.mark.parametrize("name", ["lotka_volterra", "threshold"])
-def test_reverse_agrees_with_forward(name):
+FAST = {("reverse", "lotka_volterra"), ("backsolve", "logistic")}
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        pytest.param(mode, name, marks=[] if (mode, name) in FAST else pytest.mark.slow)
+        for mode in ("reverse", "backsolve")
+        for name, scenario in SCENARIOS.items()
+        if mode == "reverse" or (scenario.event is None and scenario.solver is None)
+    ],
+)
+def test_reverse_modes_agree_with_forward_over_the_table(mode, name):
     theta = jnp.array(SCENARIOS[name].theta)
-    gradients = [
-        jax.jit(jax.grad(scalar(outputs(SCENARIOS[name], sensitivity=mode))))(theta) for mode in ("forward", "reverse")
-    ]
-    np.testing.assert_allclose(*gradients, rtol=1e-6)
-
-
-def test_backsolve_agrees_with_the_exact_gradient():
-    theta, scenario = jnp.array(SCENARIOS["logistic"].theta), SCENARIOS["logistic"]
-    gradient = jax.jit(jax.grad(scalar(outputs(scenario, sensitivity="backsolve"))))(theta)
-    np.testing.assert_allclose(gradient, jax.grad(scalar(exact(scenario)))(theta), rtol=1e-6)
+    losses = [scalar(outputs(SCENARIOS[name], sensitivity=sensitivity)) for sensitivity in (mode, "forward")]
+    found, expected = (jax.jit(jax.grad(loss))(theta) * theta for loss in losses)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
 
 
 def test_forward_mode_transformations_agree_with_the_exact_ones():
@@ -114,11 +118,11 @@ def test_forward_mode_transformations_agree_with_the_exact_ones():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), found, expected)
 
 
-@pytest.mark.parametrize("name", ["logistic", "threshold", "stiff_chain"])
+@pytest.mark.parametrize("name", ["threshold", "stiff_chain"])
 def test_second_derivatives_agree_with_the_exact_ones(name):
     scenario, theta = SCENARIOS[name], jnp.array(SCENARIOS[name].theta)
     found = jax.jit(jax.hessian(scalar(outputs(scenario))))(theta)
-    expected = jax.hessian(scalar(exact(scenario)))(theta)
+    expected = jax.jit(jax.hessian(scalar(exact(scenario))))(theta)
     assert np.all(distance(found, expected) < 1e-6)
     np.testing.assert_allclose(found, found.T, rtol=1e-6, atol=1e-7 * np.abs(found).max())
 
@@ -142,7 +146,7 @@ def test_hessian_vector_products_and_nested_forward_mode_agree_with_differences_
 
 def test_vmap_and_grad_commute_over_parameters_and_initial_states():
     scenario = SCENARIOS["logistic"]
-    thetas = jnp.array(scenario.theta) * jnp.array([[1.0, 1.0, 1.0], [1.1, 0.9, 3.0], [0.5, 2.0, 1.0]])
+    thetas = jnp.array([scenario.theta, (1.3, 2.5, 0.6), (0.5, 6.0, 0.2)])
     loss = scalar(outputs(scenario))
 
     @jax.jit
@@ -165,8 +169,8 @@ def test_global_error_falls_with_the_order_of_the_method(method, order):
         solution = ode(scenario.field, scenario.start(theta), args=theta, t0=0.0, t1=4.0, throw=False)
         return jnp.abs(solution.y1 - scenario.exact(theta, 4.0))
 
-    errors = [error(4.0 / steps) for steps in (10, 20, 40)]
-    assert np.log2(errors[1] / errors[2]) == pytest.approx(order, abs=0.35)
+    errors = [error(4.0 / steps) for steps in (40, 80)]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
 # --- derivatives in the times ----------------------------------------------------------------------------------------
@@ -265,7 +269,8 @@ def test_auto_counts_traced_numbers_only():
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_a_gradient_without_throw_holds_no_host_callback_so_that_it_can_be_cached(mode):
     def end(k):
-        ode = ODE(sensitivity=mode, dt0=0.1, event=crossing(lambda t, y, k, **_: y - k / 2))
+        event = crossing(lambda t, y, k, **_: y - k / 2) if mode == "forward" else None
+        ode = ODE(sensitivity=mode, dt0=0.1, event=event)
         return ode(lambda t, y, k: -k * y, jnp.array(1.0), args=k, ts=np.array([0.5, 1.0]), t0=0.0, throw=False).y1
 
     assert "callback" not in jax.jit(jax.grad(end)).lower(0.5).as_text()
@@ -347,8 +352,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("mode", ["forward", "reverse"])
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize(("name", "mode"), [*((name, "forward") for name in FAILURES), ("nan", "reverse")])
 def test_a_failed_solve_says_so_and_has_zero_gradient(name, mode):
     field, settings = FAILURES[name]
     ode = ODE(sensitivity=mode, **{"max_steps": 100} | settings)

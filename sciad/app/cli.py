@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.action(options, console)
     except KeyboardInterrupt:
-        kept = f"; what was finished is kept in {console.place}" if console.place else ""
+        kept = f"; what was finished is kept: `sciad report {console.place}` writes its page" if console.place else ""
         return _give_up(options, console, INTERRUPTED, f"interrupted{kept}")
     except SciadError as error:
         return _give_up(options, console, BAD_INPUT, str(error))
@@ -165,7 +165,7 @@ def _run(options: argparse.Namespace, console: Console, *, sample: bool) -> int:
         sample=sample,
         console=console,
     )
-    status = PASSED if outcome["passed"] else FAILED
+    status = INTERRUPTED if outcome["interrupted"] else PASSED if outcome["passed"] else FAILED
     if options.json:
         console.result(json.dumps({"status": status, **outcome}))
     return status

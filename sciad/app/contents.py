@@ -50,6 +50,8 @@ class Contents:
         In plain words.
     program : PyTree, optional
         The fitted program; not shown, and not in a run's folder.
+    interrupted : bool
+        Whether the user stopped the sampling.
     """
 
     title: str
@@ -71,6 +73,7 @@ class Contents:
     checks: list[Check] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     program: Any = None
+    interrupted: bool = False
 
     def group(self, name: str) -> xr.Dataset | None:
         """Give one group of the tree as a Dataset, or None when there is none."""
@@ -126,50 +129,58 @@ def gather(
         contents.data, contents.data_facts = data, fingerprint(data)
     if fit is not None:
         contents.program = fit.program
-        _add_fit(contents, fit, data)
+        _add_fit(contents, fit, problem)
     if posterior is not None:
-        add_posterior(contents, posterior, program=contents.program, reference=reference)
+        add_posterior(contents, posterior, problem=problem, reference=reference)
     return contents
 
 
-def _add_fit(contents: Contents, fit: Any, data: Any) -> None:
-    result = str(fit.result)
+def _add_fit(contents: Contents, fit: Any, problem: Any) -> None:
+    converged = bool(fit.diagnostics.get("converged", True))
+    result = "converged" if converged else _reason(fit.result)
     contents.fit = {
         "table": fit.table().to_dict(orient="index"),
         "loss": float(fit.loss),
         "result": result,
-        "converged": bool(fit.diagnostics.get("converged", True)),
+        "converged": converged,
         "stats": dict(fit.stats),
         "diagnostics": dict(fit.diagnostics),
         "warnings": list(fit.warnings),
     }
     contents.residuals = fit.residuals
-    if isinstance(data, xr.Dataset):
-        contents.curve = _fine_prediction(fit, data)
+    if isinstance(getattr(problem, "data", None), xr.Dataset):
+        contents.curve = _fine_prediction(fit, problem)
     contents.warnings += list(fit.warnings)
     contents.checks.append(check_fit(contents.fit["converged"], result))
 
 
-def _fine_prediction(fit: Any, data: xr.Dataset) -> xr.Dataset:
-    """Predict on 200 points between the first and the last observation."""
-    time = next(str(dim) for dim in reversed(list(data.sizes)) if dim in data.coords)
-    times = np.asarray(data[time], dtype=float)
-    return fit.prediction(np.linspace(times.min(), times.max(), 200))
+def _reason(result: Any) -> str:
+    from sciad._results import RESULTS  # imports JAX, which reading back a run does without
+
+    return RESULTS[result] or "stopped early"
+
+
+def _fine_prediction(fit: Any, problem: Any) -> xr.Dataset:
+    """Predict on 200 points from the start of the solve to the last observation."""
+    times = problem.observations.times
+    return fit.prediction(np.linspace(min(problem.t0, times[0]), times[-1], 200))
 
 
 def add_posterior(
-    contents: Contents, posterior: Any, *, program: Any = None, reference: Mapping[str, Any] | None = None
+    contents: Contents, posterior: Any, *, problem: Any = None, reference: Mapping[str, Any] | None = None
 ) -> None:
-    """Add a posterior, its checks, the comparison with ``reference``, and the prior densities of ``program``."""
+    """Add a posterior, its checks, the comparison with ``reference``, and the prior densities of the fitted program."""
     contents.tree = posterior.tree
     contents.summary = posterior.summary()
     contents.diagnostics = dict(posterior.diagnostics)
-    contents.warnings += list(posterior.warnings)
+    told_by_checks = type(posterior).of(posterior.tree, {}).warnings
+    contents.warnings += [warning for warning in posterior.warnings if warning not in told_by_checks]
     judge(contents, reference)
-    if program is not None:
+    if contents.program is not None:
         from sciad.app.priors import prior_curves  # imports JAX, which reading back a run does without
 
-        contents.priors = prior_curves(program, contents.group("posterior"))
+        label = getattr(problem, "label", str)
+        contents.priors = prior_curves(contents.program, contents.group("posterior"), label=label)
 
 
 def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:

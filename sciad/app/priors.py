@@ -1,5 +1,6 @@
 """Prior densities beside the posterior's draws."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from sciad._vector import vectorize
 from sciad.app.contents import scalars
 
 
-def prior_curves(program: Any, draws: xr.Dataset | None, points: int = 200) -> xr.Dataset | None:
+def prior_curves(
+    program: Any, draws: xr.Dataset | None, *, label: Callable[[str], str] = str, points: int = 200
+) -> xr.Dataset | None:
     """Prior density of each scalar parameter over the range of its draws, a third wider.
 
     Parameters
@@ -18,6 +21,8 @@ def prior_curves(program: Any, draws: xr.Dataset | None, points: int = 200) -> x
         Program whose inner leaves have priors.
     draws : xarray.Dataset
         Draws of the posterior.
+    label : callable
+        Gives the name in ``draws`` of a leaf's path.
     points : int
         Length of each curve.
 
@@ -28,7 +33,7 @@ def prior_curves(program: Any, draws: xr.Dataset | None, points: int = 200) -> x
     """
     if draws is None:
         return None
-    sites = vectorize(program).sites
+    sites = {label(path): site for path, site in vectorize(program).sites.items()}
     curves: dict[str, Any] = {}
     for name, values in scalars(draws):
         path, _, index = name.partition("[")

@@ -131,7 +131,7 @@ def check_posterior(
 def check_fit(converged: bool, result: str) -> Check:
     """Check that the fit ended by its own stopping rule."""
     words = "" if converged else "The fit stopped early: try other starts, more steps or a better guess."
-    return Check("fit", "pass" if converged else "fail", result or "stopped", "stopping rule met", words)
+    return Check("fit", "pass" if converged else "fail", result, "stopping rule met", words)
 
 
 def overall(checks: Sequence[Check]) -> State:

@@ -4,15 +4,17 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import xarray as xr
 
 import sciad as sd
 from sciad.app import report, studies
 from sciad.app.console import Console
 from sciad.app.contents import Contents, add_posterior, gather, save_fit, save_posterior
 from sciad.app.environment import cores, describe, prepare
-from sciad.app.files import plain, replacing
+from sciad.app.files import plain
 from sciad.app.run import Run, fingerprint
 from sciad.app.verdict import headline, overall
 
@@ -113,12 +115,23 @@ def _sample(
     options = _given(settings, "chains", "draws", "warmup")
     with _timed(timings, "sample"):
         posterior = sd.sample(problem, contents.program, key=key, progress=not console.quiet, **options)
-    with replacing(run.path("posterior.nc")) as scratch:
-        posterior.save(scratch)
-    console.say(f"sampled in {report.seconds(timings['sample'])}")
+    run.write("posterior.nc", posterior.tree)  # before anything that may fail
+    if study.derived is not None:
+        posterior = _with_derived(posterior, study.derived)
+        run.write("posterior.nc", posterior.tree)
+    drawn = posterior.tree["posterior"].sizes["draw"]
+    contents.interrupted = drawn < settings["draws"]
+    console.say(f"sampled {drawn} draws of each chain in {report.seconds(timings['sample'])}")
     reference = _reference(study, data, console)
-    add_posterior(contents, posterior, program=contents.program, reference=reference)
+    add_posterior(contents, posterior, problem=problem, reference=reference)
     save_posterior(run, contents)
+
+
+def _with_derived(posterior: Any, derived: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """Put what a study derives from the parameters beside them, so that it gets errors and pictures as they do."""
+    groups = {name: group.to_dataset() for name, group in posterior.tree.children.items()}
+    groups["posterior"] = groups["posterior"].assign(derived(groups["posterior"]))
+    return dataclasses.replace(posterior, tree=xr.DataTree.from_dict(groups))
 
 
 def _keys(settings: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -158,6 +171,7 @@ def _metrics(contents: Contents) -> dict[str, Any]:
     distances = None if contents.comparison is None else contents.comparison["z"].abs().to_numpy(float)
     return {
         "passed": overall(contents.checks) != "fail",
+        "interrupted": contents.interrupted,
         "headline": headline(contents.checks),
         "checks": [dataclasses.asdict(check) for check in contents.checks],
         "largest_z": None if distances is None else float(distances.max()),

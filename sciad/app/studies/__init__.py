@@ -6,6 +6,7 @@ A study is a Python file. Its docstring's first line is the title, the rest the 
 * ``data(path)``: the data as an xarray.Dataset; ``path`` is a file of the user's choice, or None for the study's own;
 * ``problem(data, settings)``: the problem that joins the data to a model;
 * ``program(settings)``: the model at the guess where the fit starts;
+* ``derived(draws)`` (optional): quantities that follow from the parameters, name to array, from their draws;
 * ``reference()`` (optional): published means and standard deviations to compare the posterior with.
 """
 
@@ -52,6 +53,8 @@ class Study:
         All settings with their defaults: the common ones and the study's own.
     data, problem, program : callable
         As in the module's docstring.
+    derived : callable, optional
+        Gives what follows from the draws, or None where nothing is asked for.
     reference : callable, optional
         Gives the published posterior, or None where there is none.
     """
@@ -63,6 +66,7 @@ class Study:
     data: Callable[[str | None], Any]
     problem: Callable[[Any, Mapping[str, Any]], Any]
     program: Callable[[Mapping[str, Any]], Any]
+    derived: Callable[[Any], Mapping[str, Any]] | None = None
     reference: Callable[[], Mapping[str, Any]] | None = None
 
 
@@ -133,6 +137,7 @@ def load(name: str) -> Study:
         data=module.data,
         problem=module.problem,
         program=module.program,
+        derived=getattr(module, "derived", None),
         reference=getattr(module, "reference", None),
     )
 

@@ -34,13 +34,10 @@ def problem(data: xr.Dataset, settings: Mapping[str, Any]) -> sd.ODEProblem:  # 
     """Tie the counts to the infected, one of three states, from one case on day 0."""
     return sd.ODEProblem(
         data,
-        fields=("susceptible", "infected", "recovered"),
-        noise={"infected": sd.NegativeBinomial(inverse_concentration=sd.param(prior=dist.Exponential(5.0)))},
-        initial={
-            "susceptible": sd.frozen(_BOYS - _SICK),
-            "infected": sd.frozen(_SICK),
-            "recovered": sd.frozen(0.0),
-        },
+        fields=("infected",),
+        states=("susceptible", "infected", "recovered"),
+        noise=sd.NegativeBinomial(dispersion=sd.param(0.1, prior=dist.Exponential(5.0))),
+        initial={"susceptible": _BOYS - _SICK, "infected": _SICK, "recovered": 0.0},
         time="day",
         t0=0.0,
     )
@@ -49,9 +46,14 @@ def problem(data: xr.Dataset, settings: Mapping[str, Any]) -> sd.ODEProblem:  # 
 def program(settings: Mapping[str, Any]) -> SIR:
     """Give the SIR equations at the guess of the settings."""
     return SIR(
-        beta=sd.param(settings["beta"], prior=dist.TruncatedNormal(2.0, 1.0, low=0.0)),
-        gamma=sd.param(settings["gamma"], prior=dist.TruncatedNormal(0.4, 0.5, low=0.0)),
+        beta=sd.param(settings["beta"], prior=dist.TruncatedNormal(2.0, 1.0, low=0.0), unit="1/day"),
+        gamma=sd.param(settings["gamma"], prior=dist.TruncatedNormal(0.4, 0.5, low=0.0), unit="1/day"),
     )
+
+
+def derived(draws: xr.Dataset) -> Mapping[str, xr.DataArray]:
+    """Give the basic reproduction number and the mean time to recovery, in days, of each draw."""
+    return {"R0": draws["beta"] / draws["gamma"], "recovery_time": 1.0 / draws["gamma"]}
 
 
 def reference() -> Mapping[str, Any]:

@@ -1,0 +1,114 @@
+"""Computations compiled as one function give the numbers of the usual way, and what does not fit is left alone."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciad.solvers import one_kernel
+from sciad.solvers.ode import ODE
+
+FIELDS = {
+    "predators": (lambda t, y, p: jnp.stack([(p[0] - p[1] * y[1]) * y[0], (y[0] - p[2]) * y[1]]), [1.0, 1.0], [1.5, 1.0, 3.0]),
+    "branches": (lambda t, y, p: jax.lax.cond(t > 1, lambda: -p[0] * y, lambda: jnp.minimum(p[1] * y, p[2])), [1.0], [1.0, 2.0, 1.5]),
+    "functions": (
+        lambda t, y, p: p[0] * jnp.sin(t) / (1 + jnp.abs(y) ** p[1]) + jax.nn.softplus(p[2]) * jnp.tanh(y) - y,
+        [1.0, 0.5, 0.0],
+        [1.0, 2.5, 0.3],
+    ),
+    "forcing": (lambda t, y, p: -p[0] * y + p[1] * jnp.interp(t, jnp.arange(4.0), jnp.arange(4.0) ** 2) + p[2], [1.0], [1.0, 2.0, 0.1]),
+    "neighbours": (
+        lambda t, y, p: p[0] * (jnp.roll(y, 1) - 2 * y + jnp.roll(y, -1)) + p[1] * y * (p[2] - y),
+        list(np.linspace(0.1, 0.9, 6)),
+        [1.0, 2.0, 1.0],
+    ),
+    "matrix": (lambda t, y, p: p[0] * (jnp.eye(4) * -1.0 + 0.1 * p[1]) @ y + p[2], [1.0, 2.0, 3.0, 4.0], [1.0, 0.5, 0.2]),
+}
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count how many computations were taken to fit."""
+    found = []
+    original = one_kernel.fits
+    monkeypatch.setattr(one_kernel, "fits", lambda closed: found.append(original(closed)) or found[-1])
+    return found
+
+
+def _loss(name):
+    field, y0, p = FIELDS[name]
+    ode = ODE(rtol=1e-8, atol=1e-8, sensitivity="forward")
+
+    def loss(p, y0):
+        return jnp.sum(ode(field, y0, args=p, ts=np.linspace(0.3, 2.0, 5), t0=0.0, throw=False).ys ** 2)
+
+    return loss, jnp.array(p), jnp.array(y0)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_same_numbers_as_separate_kernels(name, monkeypatch, counted):
+    loss, p, y0 = _loss(name)
+
+    def both(p, y0):
+        alone = jax.value_and_grad(loss, argnums=(0, 1))(p, y0)
+        batched = jax.vmap(jax.value_and_grad(loss), in_axes=(0, None))(jnp.stack([p, 1.1 * p]), y0)
+        return alone, batched
+
+    fast = jax.jit(both)(p, y0)
+    assert counted
+    assert all(counted), "this computation should fit into one kernel"
+    monkeypatch.setattr(one_kernel, "TESTED", ("no version",))
+    usual = jax.jit(lambda p, y0: both(p, y0))(p, y0)
+    for got, expected in zip(jax.tree.leaves(fast), jax.tree.leaves(usual), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_second_derivatives_through_one_kernel(counted):
+    loss, p, y0 = _loss("predators")
+    hessian = jax.jit(jax.hessian(loss))(p, y0)
+    assert all(counted)
+    gradient, step = jax.jit(jax.grad(loss)), 1e-5
+    differences = [(gradient(p + e, y0) - gradient(p - e, y0)) / (2 * step) for e in step * np.eye(3)]
+    np.testing.assert_allclose(hessian, np.stack(differences), rtol=1e-5)
+
+
+def test_in_a_loop_and_across_devices():
+    loss, p, y0 = _loss("predators")
+    if len(jax.devices()) < 2:
+        pytest.skip("needs two devices; conftest gives them unless JAX was started before")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("chains",))
+    spread = jax.sharding.PartitionSpec("chains")
+
+    def descend(p):
+        return jax.lax.map(lambda q: jax.lax.fori_loop(0, 3, lambda _, q: q - 1e-4 * jax.grad(loss)(q, y0), q), p)
+
+    starts = jnp.stack([p * s for s in (0.9, 1.0, 1.1, 1.2)])
+    sharded = jax.jit(jax.shard_map(descend, mesh=mesh, in_specs=spread, out_specs=spread, check_vma=False))
+    np.testing.assert_allclose(sharded(starts), jax.jit(descend)(starts), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("what", "function", "size"),
+    [
+        ("a library call", lambda x: jnp.linalg.solve(jnp.eye(3) + x[:3, None], x[:3]), 3),
+        ("a sort", jnp.sort, 8),
+        ("many updates", lambda x: x.at[jnp.array([0, 2])].set(0.0), 8),
+        ("a large array", lambda x: x * 2.0, one_kernel.LARGEST_ARRAY + 1),
+        ("a large product", lambda x: jnp.outer(x, x) @ x, 40),
+        ("random numbers", lambda x: x + jax.random.normal(jax.random.key(0), x.shape), 4),
+        ("a callback", lambda x: jax.pure_callback(np.sin, x, x), 4),
+    ],
+)
+def test_what_does_not_fit_goes_the_usual_way(what, function, size):
+    x = jnp.linspace(0.1, 1.0, size)
+    assert not one_kernel.fits(jax.make_jaxpr(function)(x)), what
+    np.testing.assert_allclose(jax.jit(lambda x: one_kernel.in_one_kernel(function, x))(x), function(x))
+
+
+def test_implicit_solver_goes_the_usual_way(counted):
+    ode = ODE(dfx.Kvaerno5(), sensitivity="forward")
+    end = eqx.filter_jit(jax.grad(lambda k: ode(lambda t, y, k: -k * y, jnp.ones(1), args=k, t0=0.0, t1=1.0).y1[0]))
+    np.testing.assert_allclose(end(jnp.array(1.0)), -np.exp(-1.0), rtol=1e-4)
+    assert not any(counted)
