@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sciad import models as models
     from sciad import solvers as solvers
+    from sciad._cores import use_cores
     from sciad._data import fingerprint, read
     from sciad._describe import describe
     from sciad._errors import InputError, OptionError, SciadError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sciad._precision import PrecisionWarning
     from sciad._results import RESULTS
     from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
-    from sciad._sample import sample, use_cores
+    from sciad._sample import sample
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sciad.solvers import HMC, NUTS, ODE, LeastSquares, Warmup
 
 _HOMES = {
+    "sciad._cores": ("use_cores",),
     "sciad._data": ("fingerprint", "read"),
     "sciad._describe": ("describe",),
     "sciad._errors": ("InputError", "OptionError", "SciadError"),
@@ -37,7 +39,7 @@ _HOMES = {
     "sciad._precision": ("PrecisionWarning",),
     "sciad._results": ("RESULTS",),
     "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
-    "sciad._sample": ("sample", "use_cores"),
+    "sciad._sample": ("sample",),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),

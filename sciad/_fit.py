@@ -1,95 +1,32 @@
-"""The verb `fit`: a point estimate, and what can be said of its precision."""
+"""The verb `fit`: a point estimate with its precision."""
 
-import functools
-from dataclasses import dataclass, field
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
-import pandas as pd
-import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from scipy import stats as st
+from jaxtyping import PRNGKeyArray, PyTree
 
-from sciad._errors import InputError, OptionError
+from sciad._errors import InputError
+from sciad._fitted import Fit
 from sciad._precision import warn_if_float32
-from sciad._regression import Natural, information, residual_tests
+from sciad._regression import (
+    Natural,
+    distance,
+    location_covariance,
+    natural_covariance,
+    noise_covariance,
+    residual_tests,
+)
 from sciad._results import RESULTS
-from sciad._vector import Vectorized, vectorize
-from sciad.problems.ode import ODEProblem, ODEProgram
-from sciad.solvers.least_squares import REJECTED, LeastSquares
+from sciad._separation import Separation
+from sciad._vector import vectorize
+from sciad.problems.ode import ODEProblem
+from sciad.solvers.least_squares import Estimate, LeastSquares
 
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted program.
-
-    Attributes
-    ----------
-    program
-        The complete program, with the estimates in place.
-    names, values
-        Scalar parameters and their estimates, in natural units.
-    covariance
-        Of `values`; see `fit`. NaN where the data do not determine the parameters.
-    residuals
-        Standardised residuals with the names and coordinates of the data.
-    diagnostics
-        Numbers on the quality of the fit: ``converged``, ``log_likelihood``, ``aic``, ``bic``, degrees of freedom, condition
-        number of the scaled Jacobian, and by field the p-values of tests of the residuals.
-    loss
-        Negative log-likelihood at the estimate.
-    result
-        How the optimisation ended.
-    stats
-        Starts, steps and seconds.
-    warnings
-        What a reader must know, in plain words.
-    """
-
-    problem: ODEProblem
-    program: ODEProgram
-    names: tuple[str, ...]
-    values: Float[np.ndarray, " k"]
-    covariance: Float[np.ndarray, "k k"]
-    residuals: xr.Dataset
-    diagnostics: dict[str, Any]
-    loss: float
-    result: optx.RESULTS
-    stats: dict[str, Any]
-    warnings: list[str] = field(default_factory=list)
-    _bounds: Any = None
-
-    @property
-    def standard_errors(self) -> Float[np.ndarray, " k"]:
-        """Square roots of the covariance's diagonal."""
-        return np.sqrt(np.diag(self.covariance))
-
-    def interval(self, level: float = 0.95) -> pd.DataFrame:
-        """Return confidence intervals: Student's t in unconstrained space, carried back, so that they respect the bounds."""
-        if not 0 < level < 1:
-            msg = f"interval(level={level}): expected a probability between 0 and 1, such as 0.95."
-            raise OptionError(msg)
-        quantile = st.t.ppf(0.5 + level / 2, max(self.diagnostics["degrees_of_freedom"], 1))
-        lower, upper = self._bounds(quantile)
-        return pd.DataFrame({"lower": lower, "upper": upper}, index=list(self.names))
-
-    def table(self, level: float = 0.95) -> pd.DataFrame:
-        """Return estimates, standard errors and confidence limits, a row for each scalar parameter."""
-        values = pd.DataFrame({"value": self.values, "standard_error": self.standard_errors}, index=list(self.names))
-        return values.join(self.interval(level))
-
-    def prediction(self, times: Float[np.ndarray, " times"] | None = None) -> xr.Dataset:
-        """Return the predicted fields at `times`, or at those of the data."""
-        mean = self.problem.predict(self.program, times).mean
-        return self.problem.dataset(np.asarray(mean), times)
-
-    def __str__(self) -> str:
-        lines = [self.table().to_string(float_format="{:.4g}".format), f"negative log-likelihood {self.loss:.4f}"]
-        return "\n".join(lines + self.warnings)
-
+FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
+SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
 
 def fit(
     problem: ODEProblem,
@@ -114,12 +51,25 @@ def fit(
     key
         For drawing them; needed only then. Default: ``jax.random.key(0)``, the same starts every time.
 
+    Returns
+    -------
+    Fit
+        Also where the optimisation did not converge, or no start could be evaluated: ``fit.message`` then says so, and
+        is the first of ``fit.warnings``.
+
+    Raises
+    ------
+    InputError
+        If the program has no inner parameter, or data and program do not fit together.
+
     Notes
     -----
-    The covariance is that of the linearised model: with :math:`J = \partial r/\partial u` the Jacobian of the standardised
-    residuals in unconstrained space, :math:`\tfrac{n}{n-p}(J^\top J)^{-1}` for the equation's parameters (the factor where the
-    noise is estimated too) and the inverse Hessian of the log-likelihood for those of the noise, carried to natural units by
-    :math:`\partial x/\partial u`. Priors serve to draw starts; they do not enter the estimate.
+    With :math:`G = \partial\mu/\partial u` the Jacobian of the predictions in unconstrained space and :math:`I` the
+    expected information of each observation about its prediction, the covariance of the equation's parameters is
+    :math:`\tfrac{n}{n-p}(G^\top I G)^{-1}` (the factor where the noise is estimated too); that of the noise's is the
+    inverse Hessian of the loss. Both are carried to natural units by :math:`\partial x/\partial u`. Priors serve to
+    draw starts; they do not enter the estimate. A fit has converged when the optimiser's rule is met and the optimum of
+    the linearised problem is less than 0.01 standard errors away.
 
     Source: G. A. F. Seber and C. J. Wild, *Nonlinear Regression* (1989), sections 2.1 and 5.1.
 
@@ -134,105 +84,110 @@ def fit(
     warn_if_float32("fitting")
     # --- set up ---
     solver = LeastSquares() if solver is None else solver
-    solver = solver if starts is None else LeastSquares(**(vars(solver) | {"starts": starts}))
+    solver = solver if starts is None else dataclasses.replace(solver, starts=starts)
     full = vectorize(problem.complete(program))
-    split = _Split(problem, full)
-    locations = split.starts(solver.starts, jax.random.key(0) if key is None else key)
+    parts = Separation(problem, full)
+    locations = parts.starts(solver.starts, jax.random.key(0) if key is None else key)
     # --- estimate ---
-    found = solver.estimate(split.residuals, split.noise_loss, locations, full.vector[split.noise])
-    vector = split.joined(jnp.asarray(found.location), jnp.asarray(found.noise))
-    # --- precision ---
-    return _describe(problem, full, split, vector, found.result, found.stats)
-
-
-class _Split:
-    """The unconstrained vector in two: what moves predictions, and what only moves the noise."""
-
-    def __init__(self, problem: ODEProblem, full: Vectorized) -> None:
-        is_noise = np.array([name.startswith("noise.") for name in full.names])
-        self.problem, self.full = problem, full
-        self.location, self.noise = np.flatnonzero(~is_noise), np.flatnonzero(is_noise)
-
-    def joined(self, location: Array, noise: Array) -> Array:
-        return self.full.vector.at[self.location].set(location).at[self.noise].set(noise)
-
-    def residuals(self, location: Array, noise: Array) -> tuple[Array, Any]:
-        program = self.full.program(self.joined(location, noise))
-        residuals, prediction = self.problem.residuals(program)
-        seen = residuals[self.problem.observations.observed]
-        ok = jnp.all(prediction.ok) & jnp.all(jnp.isfinite(seen))
-        return jnp.where(ok, jnp.where(ok, seen, 0.0), REJECTED), prediction
-
-    def noise_loss(self, noise: Array, location: Array, prediction: Any) -> Array:
-        program = self.full.program(self.joined(location, noise))
-        return -jnp.sum(self.problem.log_likelihoods(program, prediction))
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def at(self, location: Array, noise: Array) -> tuple[Array, Array, Array, Array]:
-        """Jacobian of the residuals, residuals, loss, and the Hessian of the loss in the noise's parameters."""
-
-        def residuals(location: Array) -> tuple[Array, Any]:
-            r, prediction = self.residuals(location, noise)
-            return r, (r, prediction)
-
-        jacobian, (r, prediction) = jax.jacfwd(residuals, has_aux=True)(location)
-        loss, curvature = (f(noise, location, prediction) for f in (self.noise_loss, jax.hessian(self.noise_loss)))
-        return jacobian, r, loss, curvature
-
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def starts(self, number: int, key: PRNGKeyArray) -> Array:
-        """The given point, then draws: from the priors where there are any, else normal about it."""
-        given = self.full.vector
-        if number == 0:
-            return given[self.location][None]
-        draws = jax.vmap(lambda k: self.full.draw(k))(jax.random.split(key, number))
-        return jnp.concatenate([given[None], draws])[:, self.location]
-
-
-def _describe(
-    problem: ODEProblem, full: Vectorized, split: _Split, vector: Array, result: optx.RESULTS, stats: dict[str, Any]
-) -> Fit:
-    location, noise = vector[split.location], vector[split.noise]
-    jacobian, r, loss, curvature = (np.asarray(x) for x in split.at(location, noise))
-    n, p = r.size, location.size
-    names = [problem.label(full.names[i]) for i in split.location]
-    spread, condition, warnings = information(np.asarray(jacobian), names)
-    covariance = np.zeros((vector.size, vector.size))
-    covariance[np.ix_(split.location, split.location)] = spread * (n / max(n - p, 1) if noise.size else 1.0)
-    if noise.size:
-        covariance[np.ix_(split.noise, split.noise)] = np.linalg.pinv(curvature, hermitian=True)
-    converged = bool(result == RESULTS.successful)
-    if not converged:
-        warnings.append(f"The fit did not converge: {RESULTS[result] or 'unknown reason'}")
-    if n <= p:
-        warnings.append(f"{n} observations for {p} parameters: the fit can follow the data wherever they go.")
-    residuals = np.full(problem.observations.values.shape, np.nan)
-    residuals[problem.observations.observed] = r
-    loss = float(loss)
-    diagnostics = {
-        "converged": converged,
-        "observations": n,
-        "degrees_of_freedom": n - p,
-        "reduced_chi_squared": float(np.sum(r**2) / max(n - p, 1)),
-        "log_likelihood": -loss,
-        "aic": 2 * loss + 2 * vector.size,
-        "bic": 2 * loss + float(np.log(n)) * vector.size,
-        "condition_number": condition,
-        "residual_tests": residual_tests(problem.fields, residuals),
-    }
+    noise = np.asarray(full.vector)[parts.noise]
+    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward)
+    # --- describe ---
+    vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
+    covariance, condition, warnings = _precision(parts, problem, found)
+    diagnostics = _diagnostics(problem, found, vector.size) | {"condition_number": condition}
     natural = Natural(full, problem.label)
-    values, slope = (np.asarray(x) for x in jax.jit(lambda v: (natural(v), jax.jacfwd(natural)(v)))(vector))
+    fitted, values, slopes = natural.at(vector)
     return Fit(
         problem=problem,
-        program=full.program(vector),
+        program=fitted,
         names=natural.names,
         values=values,
-        covariance=slope @ covariance @ slope.T,
-        residuals=problem.dataset(residuals),
+        covariance=natural_covariance(slopes, covariance),
+        residuals=problem.dataset(_residuals(problem, found)),
         diagnostics=diagnostics,
-        loss=loss,
-        result=result,
-        stats=stats,
-        warnings=warnings,
-        _bounds=lambda quantile: natural.bounds(vector, np.sqrt(np.diag(covariance)), quantile),
+        loss=found.loss,
+        result=found.result,
+        stats=found.stats,
+        warnings=_ending(found, diagnostics) + warnings + _remarks(diagnostics),
+        _natural=natural,
+        _full=full,
+        _vector=vector,
+        _covariance=covariance,
+        _noise_estimated=bool(noise.size),
     )
+
+
+def _precision(parts: Separation, problem: ODEProblem, found: Estimate) -> tuple[np.ndarray, float, list[str]]:
+    """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open."""
+    jacobian, (n, p) = np.asarray(found.point.at.jacobian), found.point.at.jacobian.shape
+    size = parts.location.size + parts.noise.size
+    covariance = np.zeros((size, size))
+    if not np.isfinite(found.loss):
+        return np.full_like(covariance, np.nan), np.nan, []
+    weights = np.asarray(jax.jit(parts.weights)(found.noise, found.point.at.predictions))
+    names = [problem.label(name) for name in parts.full.names]
+    weighted = weights[:, None] * jacobian
+    of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
+    of_noise, more = noise_covariance(found.hessian, found.noise, [names[i] for i in parts.noise])
+    factor = 1.0 if not parts.noise.size else n / (n - p) if n > p else np.nan
+    covariance[np.ix_(parts.location, parts.location)] = of_location * factor
+    covariance[np.ix_(parts.noise, parts.noise)] = of_noise
+    return covariance, condition, warnings + more
+
+
+def _residuals(problem: ODEProblem, found: Estimate) -> np.ndarray:
+    residuals = np.full(problem.observations.values.shape, np.nan)
+    if np.isfinite(found.loss):
+        residuals[problem.observations.observed] = np.asarray(found.point.at.residuals)
+    return residuals
+
+
+def _diagnostics(problem: ODEProblem, found: Estimate, parameters: int) -> dict[str, Any]:
+    jacobian, r = np.asarray(found.point.at.jacobian), np.asarray(found.point.at.residuals)
+    n, p = jacobian.shape
+    valid = bool(np.isfinite(found.loss))
+    gap = distance(jacobian, r) if valid else np.inf
+    return {
+        "converged": bool(found.result == RESULTS.successful) and gap < FAR,
+        "distance": gap,
+        "observations": n,
+        "degrees_of_freedom": n - p,
+        "reduced_chi_squared": float(np.sum(r**2) / (n - p)) if valid and n > p else np.nan,
+        "log_likelihood": -found.loss,
+        "aic": 2 * found.loss + 2 * parameters,
+        "bic": 2 * found.loss + float(np.log(n)) * parameters,
+        "residual_tests": residual_tests(problem.fields, _residuals(problem, found)),
+    }
+
+
+def _ending(found: Estimate, diagnostics: dict[str, Any]) -> list[str]:
+    if diagnostics["converged"]:
+        return []
+    reason = RESULTS[found.result] or (
+        f"it stopped {diagnostics['distance']:.2g} standard errors from where the loss is flat. Try other starts, or "
+        "smaller tolerances of the ODE."
+    )
+    return [f"The fit did not converge: {reason}"]
+
+
+def _remarks(diagnostics: dict[str, Any]) -> list[str]:
+    """Return what the residuals and their number say against the fit."""
+    n, free = diagnostics["observations"], diagnostics["degrees_of_freedom"]
+    remarks = []
+    if free <= 0:
+        remarks.append(
+            f"{n} observations for {n - free} parameters of the curve, which can follow the data wherever they go: fix "
+            "parameters, or add data."
+        )
+    for field, tests in diagnostics["residual_tests"].items():
+        if tests["p_independent"] < SUSPECT:
+            remarks.append(
+                f"The residuals of {field} keep their sign for long (p = {tests['p_independent']:.1g} if they were "
+                "independent): the equation misses something, and the standard errors are too small."
+            )
+        if tests["p_normal"] < SUSPECT:
+            remarks.append(
+                f"The residuals of {field} are not normal (p = {tests['p_normal']:.1g}): look for outliers, or take "
+                "another noise model, such as sd.StudentT()."
+            )
+    return remarks

@@ -1,9 +1,11 @@
 """The result of `sample`: draws, diagnostics, tables, and what a reader must know."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from jaxtyping import Float
 from sciad._errors import InputError
 
 QUANTILES = {"q5": 0.05, "q50": 0.5, "q95": 0.95}
+TAILS = (0.05, 0.95)  # the quantiles of which `ess_tail` is the smaller effective sample size
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ class Posterior:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def save(self, path: str | Path) -> Path:
-        """Write the draws to a netCDF file, whole or not at all."""
+        """Write draws, diagnostics and warnings to a netCDF file, whole or not at all."""
         path = Path(path)
-        scratch = path.with_name(f".{path.name}.part")
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+        told = {"diagnostics": self.diagnostics, "warnings": self.warnings}
+        tree = self.tree.assign_attrs(sciad=json.dumps(told))
         try:
-            self.tree.to_netcdf(scratch, engine="h5netcdf")
+            tree.to_netcdf(scratch, engine="h5netcdf")
             scratch.replace(path)
         except OSError as error:
             msg = f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and can be written."
@@ -59,18 +64,23 @@ class Posterior:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote; diagnostics of the chains are computed anew."""
+    def load(cls, path: str | Path) -> "Posterior":
+        """Read what `save` wrote, or draws that ArviZ wrote; in the latter case the diagnostics are computed anew."""
         path = Path(path)
         if not path.is_file():
             msg = f"There is no file {path}. Expected a netCDF file written by Posterior.save."
             raise InputError(msg)
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            loaded = tree.load()
-        return cls.of(loaded, {})
+        try:
+            with xr.open_datatree(path, engine="h5netcdf") as tree:
+                loaded = tree.load()
+        except (OSError, ValueError) as error:
+            msg = f"Cannot read {path}: {error}. Expected a netCDF file written by Posterior.save."
+            raise InputError(msg) from error
+        told = loaded.attrs.pop("sciad", None)
+        return cls.of(loaded, {}) if told is None else cls(loaded, **json.loads(told))
 
     @classmethod
-    def of(cls, tree: xr.DataTree, diagnostics: Mapping[str, Any], warnings: Sequence[str] = ()) -> Self:
+    def of(cls, tree: xr.DataTree, diagnostics: Mapping[str, Any], warnings: Sequence[str] = ()) -> "Posterior":
         """Complete a tree of draws with the diagnostics that follow from it."""
         made = cls(tree, {})
         found = _diagnose(made.summary(), tree["sample_stats"].to_dataset())
@@ -95,7 +105,7 @@ def scalars(draws: xr.Dataset) -> list[tuple[str, Float[np.ndarray, "chains draw
 def _row(draws: Float[np.ndarray, "chains draws"]) -> dict[str, float]:
     row = {"mean": draws.mean(), "sd": draws.std(ddof=1)}
     row |= {f"mcse_{what}": array_stats.mcse(draws, method=what) for what in ("mean", "sd")}
-    row |= {f"ess_{what}": array_stats.ess(draws, method=what, prob=(0.05, 0.95) if what == "tail" else None) for what in ("bulk", "tail")}
+    row |= {"ess_bulk": array_stats.ess(draws, method="bulk"), "ess_tail": array_stats.ess(draws, method="tail", prob=TAILS)}
     row |= {"r_hat": array_stats.rhat(draws, method="rank")}
     row |= {name: np.quantile(draws, q) for name, q in QUANTILES.items()}
     return {name: float(np.squeeze(value)) for name, value in row.items()}
@@ -121,19 +131,37 @@ def _diagnose(summary: pd.DataFrame, stats: xr.Dataset) -> dict[str, Any]:
 
 def _warn(found: Mapping[str, Any]) -> list[str]:
     """Put what is wrong into words, with the remedy; thresholds after Vehtari et al. (2021) and Betancourt (2017)."""
-    checks = {
-        f"R-hat reaches {found['max_r_hat']:.3f} (should be below 1.01): the chains disagree. Draw more, or look for several "
-        "modes in the trace plots.": not found["max_r_hat"] < 1.01,
-        f"The smallest effective sample size is {min(found['min_ess_bulk'], found['min_ess_tail']):.0f} (should be above "
-        f"{100 * found['chains']}): means and quantiles are coarse. Draw more.": not min(found["min_ess_bulk"], found["min_ess_tail"])
-        > 100 * found["chains"],
-        f"{found['divergences']} transitions diverged: the sampler misses part of the posterior. Raise `target_accept` "
-        "(`solver=NUTS(target_accept=0.95)`), or reparametrise.": found["divergences"] > 0,
-        f"{found['failed_solves']} of {found['draws']} trajectories ended where the model cannot be evaluated; these points were "
-        "rejected. If they are many, see the solver's `max_steps` and tolerances.": found["failed_solves"] > 0.01 * found["draws"],
-        f"{found['tree_depth_saturated']} trajectories reached the greatest tree depth: sampling is slow, not wrong. Raise "
-        "`max_tree_depth`, or reparametrise.": found["tree_depth_saturated"] > 0.01 * found["draws"],
-        f"E-BFMI falls to {min(found['ebfmi']):.2f} (should be above 0.3): heavy tails are explored slowly. "
-        "Reparametrise.": min(found["ebfmi"]) < 0.3,
-    }
-    return [text for text, wrong in checks.items() if wrong]
+    few, ess, enough = 0.01 * found["draws"], min(found["min_ess_bulk"], found["min_ess_tail"]), 100 * found["chains"]
+    checks = [
+        (
+            not found["max_r_hat"] < 1.01,
+            f"R-hat reaches {found['max_r_hat']:.3f} (should be below 1.01): the chains disagree. Draw more, or look for "
+            "several modes in the trace plots.",
+        ),
+        (
+            not ess > enough,
+            f"The smallest effective sample size is {ess:.0f} (should be above {enough}): means and quantiles are coarse. "
+            "Draw more.",
+        ),
+        (
+            found["divergences"] > 0,
+            f"{found['divergences']} transitions diverged: the sampler misses part of the posterior. Raise `target_accept` "
+            "(`solver=NUTS(target_accept=0.95)`), or reparametrise.",
+        ),
+        (
+            found["failed_solves"] > few,
+            f"{found['failed_solves']} of {found['draws']} trajectories ended where the model cannot be evaluated; these "
+            "points were rejected. If they are many, see the solver's `max_steps` and tolerances.",
+        ),
+        (
+            found["tree_depth_saturated"] > few,
+            f"{found['tree_depth_saturated']} trajectories reached the greatest tree depth: sampling is slow, not wrong. "
+            "Raise `max_tree_depth`, or reparametrise.",
+        ),
+        (
+            not min(found["ebfmi"]) > 0.3,
+            f"E-BFMI falls to {min(found['ebfmi']):.2f} (should be above 0.3): heavy tails are explored slowly. "
+            "Reparametrise.",
+        ),
+    ]
+    return [text for wrong, text in checks if wrong]

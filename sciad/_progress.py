@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 
 class Progress:
@@ -17,7 +17,7 @@ class Progress:
         self._began: dict[str, float] = {}
         self._told = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         if self._live:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -1,88 +1,169 @@
-"""Statistics of a fitted regression: information, parameters in natural units, tests of the residuals."""
+"""Statistics of a fitted regression: precision, parameters in natural units, tests of the residuals."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from scipy import stats as st
 
 from sciad._vector import Vectorized
 
 LOOSE = 1e-7  # a singular value this small, relative to the largest after scaling, is rounding of the solves
+SHALLOW = 1e-3  # a curvature of the loss this small: the noise's parameter is unknown by a factor of exp(30)
+SHAPIRO = 5000  # residuals beyond which the p-value of Shapiro and Wilk is not calibrated
 
 
-def information(
+def location_covariance(
     jacobian: Float[np.ndarray, "n p"], names: Sequence[str]
 ) -> tuple[Float[np.ndarray, "p p"], float, list[str]]:
-    """Return ``(JᵀJ)⁻¹``, the condition number of J with unit columns, and a warning for each undetermined combination."""
-    norms = np.linalg.norm(jacobian, axis=0)
-    dead = norms == 0
-    scaled = jacobian / np.where(dead, 1.0, norms)
-    _, values, right = np.linalg.svd(scaled, full_matrices=True)
+    """Return ``(JᵀJ)⁻¹``, the condition number of J with unit columns, and a warning for each undetermined combination.
+
+    Parameters that take part in such a combination have NaN in their rows and columns.
+
+    Examples
+    --------
+    >>> covariance, condition, warnings = location_covariance(np.array([[2.0, 0.0], [0.0, 5.0]]), ["a", "b"])
+    >>> covariance.diagonal().tolist(), condition, warnings
+    ([0.25, 0.04], 1.0, [])
+    """
+    lengths = np.linalg.norm(jacobian, axis=0)
+    lengths = np.where(lengths > 0, lengths, 1.0)
+    _, values, right = np.linalg.svd(jacobian / lengths, full_matrices=True)
     values = np.concatenate([values, np.zeros(len(names) - values.size)])
-    loose = values <= LOOSE * values.max(initial=0.0)
-    warnings = [
-        f"The data do not determine {_combination(direction, names)}: fix one of them, or add data or a prior."
-        for direction in right[loose]
-    ]
-    condition = float(values.max(initial=0.0) / values.min(initial=np.inf)) if not loose.any() else np.inf
+    largest = values.max(initial=0.0)
+    loose = values <= LOOSE * largest
+    condition = np.inf if loose.any() else float(largest / values.min(initial=largest)) if values.size else 1.0
     inverse = (right[~loose].T / values[~loose] ** 2) @ right[~loose]
-    free = (np.abs(right[loose]) > 1e-3).any(axis=0)
-    inverse[free, :] = inverse[:, free] = np.nan
-    scale = np.where(dead, np.nan, norms)
-    return inverse / np.outer(scale, scale), condition, warnings
+    return _open(inverse, right[loose]) / np.outer(lengths, lengths), condition, _undetermined(right[loose], names)
 
 
-def _combination(direction: Float[np.ndarray, " p"], names: Sequence[str]) -> str:
-    heavy = np.flatnonzero(np.abs(direction) > 0.1 * np.abs(direction).max())
-    heavy = heavy[np.argsort(-np.abs(direction[heavy]))][:4]
-    return " and ".join(names[i] for i in heavy)
+def noise_covariance(
+    hessian: Float[np.ndarray, "q q"], noise: Float[np.ndarray, " q"], names: Sequence[str]
+) -> tuple[Float[np.ndarray, "q q"], list[str]]:
+    """Return the inverse of the loss's Hessian, NaN where it is not positive, and a warning for each such direction."""
+    if not np.all(np.isfinite(hessian)):
+        return np.full(hessian.shape, np.nan), []
+    size = np.maximum(1.0, np.abs(noise))
+    values, axes = np.linalg.eigh(hessian * np.outer(size, size))
+    loose = values <= SHALLOW
+    inverse = (axes[:, ~loose] / values[~loose]) @ axes[:, ~loose].T
+    return _open(inverse, axes.T[loose]) * np.outer(size, size), _undetermined(axes.T[loose], names)
+
+
+def _open(covariance: Float[np.ndarray, "p p"], directions: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "p p"]:
+    """Put NaN where a parameter takes part in one of the directions."""
+    free = np.asarray(np.any(np.abs(directions) > 1e-3, axis=0))
+    return np.where(np.logical_or.outer(free, free), np.nan, covariance)
+
+
+def _undetermined(directions: Float[np.ndarray, "k p"], names: Sequence[str]) -> list[str]:
+    warnings = []
+    for direction in directions:
+        heaviest = np.argsort(-np.abs(direction), kind="stable")[:4]
+        involved = [names[i] for i in sorted(heaviest) if abs(direction[i]) > 0.1]
+        which = "one of them" if len(involved) > 1 else "it"
+        warnings.append(f"The data do not determine {' and '.join(involved)}: fix {which}, or add data.")
+    return warnings
+
+
+def distance(jacobian: Float[np.ndarray, "n p"], residuals: Float[np.ndarray, " n"]) -> float:
+    r"""Return how far the optimum is by linearisation, in standard errors: :math:`\lVert Q^\top r \rVert` with J = QR.
+
+    Source: D. M. Bates and D. G. Watts, *A relative offset orthogonality convergence criterion for nonlinear least
+    squares*, Technometrics 23 (1981).
+    """
+    lengths = np.linalg.norm(jacobian, axis=0)
+    left, values, _ = np.linalg.svd(jacobian / np.where(lengths > 0, lengths, 1.0), full_matrices=False)
+    return float(np.linalg.norm(left[:, values > LOOSE * values.max(initial=0.0)].T @ residuals))
+
+
+def natural_covariance(
+    slopes: Float[np.ndarray, "k d"], covariance: Float[np.ndarray, "d d"]
+) -> Float[np.ndarray, "k k"]:
+    """Return ``A C Aᵀ``, with NaN only where a number depends on one whose variance is NaN."""
+    unknown = np.isnan(np.diag(covariance))
+    carried = slopes @ np.nan_to_num(covariance) @ slopes.T
+    lost = np.asarray(np.any(slopes[:, unknown] != 0, axis=1))
+    return np.where(np.logical_or.outer(lost, lost), np.nan, carried)
 
 
 class Natural:
     """The unconstrained vector as scalar parameters in natural units, in the order of `names`."""
 
     def __init__(self, full: Vectorized, label: Callable[[str], str]) -> None:
-        self._full = full
         self.names = tuple(
             label(path) + (f"[{','.join(map(str, index))}]" if index else "")
             for path, site in full.sites.items()
             for index in np.ndindex(site.shape)
         )
+        self._alone = np.concatenate(
+            [np.full(int(np.prod(site.shape)), site.bijection.domain.event_dim == 0) for site in full.sites.values()]
+        )
 
-    def __call__(self, vector: Float[Array, " d"]) -> Float[Array, " k"]:
-        return jnp.concatenate([jnp.ravel(value) for value in self._full.values(vector).values()])
+        def values(vector: Array) -> tuple[Array, Array]:
+            flat = jnp.concatenate([jnp.ravel(value).astype(vector.dtype) for value in full.values(vector).values()])
+            return flat, flat
+
+        def at(vector: Array) -> tuple[PyTree, Array, Array]:
+            slopes, natural = jax.jacfwd(values, has_aux=True)(vector)
+            return full.program(vector), natural, slopes
+
+        self._at = eqx.filter_jit(at)
+
+    def at(self, vector: Float[Array | np.ndarray, " d"]) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Return the program, its values in natural units, and their Jacobian."""
+        program, values, slopes = self._at(jnp.asarray(vector))
+        return program, np.asarray(values), np.asarray(slopes)
 
     def bounds(
-        self, vector: Float[Array, " d"], deviations: Float[np.ndarray, " d"], quantile: float
+        self, vector: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"], quantile: float
     ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """Return natural limits: both ends moved in unconstrained space, each number with its own deviation."""
-        low, high = (np.asarray(self(vector + sign * quantile * deviations)) for sign in (-1.0, 1.0))
-        return np.minimum(low, high), np.maximum(low, high)
+        """Return natural limits, `quantile` standard errors apart from the value.
+
+        A number with a bijection of its own is moved in unconstrained space, so that its limits respect its bounds;
+        one of a constrained array, as of a simplex, in natural space.
+        """
+        _, values, slopes = self.at(vector)
+        errors = quantile * np.sqrt(np.diag(natural_covariance(slopes, covariance)))
+        limits = np.stack([values - errors, values + errors])
+        moves = quantile * np.sqrt(np.diag(covariance))
+        moved = np.stack([self.at(vector - moves)[1], self.at(vector + moves)[1]])
+        limits[:, self._alone] = moved[:, self._alone]
+        return limits.min(axis=0), limits.max(axis=0)
 
 
 def residual_tests(fields: Sequence[str], residuals: Float[np.ndarray, "e t f"]) -> dict[str, dict[str, float]]:
-    """Return, by field, p-values that residuals are normal (Shapiro-Wilk) and free of serial correlation (runs test)."""
+    """Return, by field, the root mean square of the residuals, and p-values of tests on them.
+
+    ``p_normal`` is by Shapiro and Wilk; ``p_independent`` by the runs test of Wald and Wolfowitz in each experiment.
+    """
     found = {}
     for i, name in enumerate(fields):
-        seen = residuals[..., i][~np.isnan(residuals[..., i])]
+        series = [row[~np.isnan(row)] for row in residuals[..., i]]
+        seen = np.concatenate(series)
         varied = seen.size >= 3 and np.ptp(seen) > 0
         found[name] = {
             "rms": float(np.sqrt(np.mean(seen**2))) if seen.size else np.nan,
-            "p_normal": float(st.shapiro(seen).pvalue) if varied else np.nan,
-            "p_independent": _runs(seen) if varied else np.nan,
+            "p_normal": float(st.shapiro(seen).pvalue) if varied and seen.size <= SHAPIRO else np.nan,
+            "p_independent": _runs(series),
         }
     return found
 
 
-def _runs(x: Float[np.ndarray, " n"]) -> float:
-    """Wald-Wolfowitz: the number of runs of one sign against its normal approximation under independence."""
-    positive = x > 0
-    m, n = int(positive.sum()), int((~positive).sum())
-    if min(m, n) == 0:
-        return 0.0
-    runs = 1 + int(np.sum(positive[1:] != positive[:-1]))
-    mean = 1 + 2 * m * n / (m + n)
-    variance = (mean - 1) * (mean - 2) / (m + n - 1)
+def _runs(series: Sequence[Float[np.ndarray, " n"]]) -> float:
+    """Compare the number of runs of one sign, over all series, with the normal law that it follows by independence."""
+    runs = mean = variance = 0.0
+    for x in series:
+        positive = x > 0
+        m, n = int(positive.sum()), int((~positive).sum())
+        if min(m, n) == 0:
+            continue  # one run, whatever the order
+        expected = 1 + 2 * m * n / (m + n)
+        runs += 1 + int(np.sum(positive[1:] != positive[:-1]))
+        mean += expected
+        variance += (expected - 1) * (expected - 2) / (m + n - 1)
     return float(2 * st.norm.sf(abs(runs - mean) / np.sqrt(variance))) if variance > 0 else np.nan

@@ -1,13 +1,10 @@
 """The verb `sample`: draws from the posterior of a problem, or of any NumPyro model."""
 
 import time
-import warnings as python_warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import arviz_base
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import PRNGKeyArray, PyTree
@@ -18,12 +15,11 @@ from sciad._posterior import Posterior
 from sciad._precision import warn_if_float32
 from sciad._progress import Progress
 from sciad._target import Target
+from sciad._tree import PREDICTIVE, Predictor, Prior, Values, sampled_tree
 from sciad.problems.ode import ODEProblem
-from sciad.solvers.chains import Chains, Stretch
+from sciad.solvers.chains import RANDOM, Chains, Stretch
 from sciad.solvers.hamiltonian import NUTS, AbstractKernel
-from sciad.solvers.warmup import DENSE, Ready, Warmup, joined, lengths
-
-PREDICTIVE = 400  # draws of the posterior predictive distribution
+from sciad.solvers.warmup import DENSE, Ready, Warmup, joined, lengths, random_words
 
 
 def sample(
@@ -76,82 +72,62 @@ def sample(
         msg = f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed."
         raise OptionError(msg)
     warn_if_float32("sampling")
-    key = jax.random.key(0) if key is None else key
-    key_target, key_start, key_warm, key_predict = jax.random.split(key, 4)
+    entropy = 0 if key is None else np.asarray(jax.random.key_data(key)).tolist()
+    for_target, for_start, for_warmup, for_prediction = np.random.SeedSequence(entropy).spawn(4)
     kernel = NUTS() if solver is None else solver
     plan = Warmup() if warmup is None else Warmup(quick=0, full=warmup) if isinstance(warmup, int) else warmup
-    if isinstance(problem, ODEProblem):
-        if program is None:
-            msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
-            raise InputError(msg)
-        target = problem.target(program)
-    else:
-        target = model_target(problem, model_args, dict(model_kwargs or {}), key_target)
     with Progress(quiet=not progress) as display:
-        # --- compile, warm up ---
+        # --- compile, each part on threads while the next is traced ---
         began = time.perf_counter()
-        display.say(f"compiling the model ({target.size} parameters)")
+        display.say("compiling the model")
+        target = _target(problem, program, model_args, dict(model_kwargs or {}), for_target)
+        prior = Prior(target, max(plan.prior_draws, PREDICTIVE))
         engine = Chains(target.log_density, kernel, chains, target.size, dense=target.size <= DENSE, in_step=target.in_step)
-        candidates = _candidates(target, plan.prior_draws, key_start)
-        ready = plan.run(engine, candidates, key_warm, _reporter(display, "warm-up"))
+        values = Values(target, chains * draws)
+        predict = Predictor(problem, program, target, chains, draws) if isinstance(problem, ODEProblem) else None
+        # --- warm up, draw ---
+        candidates = prior.draw(for_start)
+        given = [] if target.start is None else [np.asarray(target.start)[None]]
+        starts = np.concatenate([*given, candidates[: plan.prior_draws]])
+        ready = plan.run(engine, starts, for_warmup, _reporter(display, "warm-up"))
+        compiling = prior.compile_seconds + engine.compile_seconds
         warmed = time.perf_counter()
-        # --- draw ---
         stretches, interrupted = _draw(engine, ready, draws, _reporter(display, "sampling"))
     drawn = time.perf_counter()
     # --- finish ---
     notes = list(ready.notes)
     if interrupted:
         notes.append(f"Stopped by the user after {stretches.draws.shape[1]} of {draws} draws in each chain.")
-    tree = _tree(target, stretches)
-    if isinstance(problem, ODEProblem):
-        tree = xr.DataTree.from_dict(_predictions(problem, program, target, stretches, key_predict) | tree.to_dict())
+    tree = sampled_tree(values(stretches.draws), stretches.info)
+    if predict is not None:
+        tree = xr.DataTree.from_dict(predict(stretches.draws, candidates, for_prediction) | tree.to_dict())
     diagnostics = {
         "metric": ready.kind,
         "step_size": [float(s) for s in engine.step_sizes(ready.state)],
         "warmup": ready.transitions,
         "modes": len(ready.modes),
         "devices": engine.devices,
-        "compile_seconds": engine.compile_seconds,
-        "warmup_seconds": warmed - began - engine.compile_seconds,
+        "compile_seconds": compiling,
+        "warmup_seconds": warmed - began - compiling,
         "sample_seconds": drawn - warmed,
         "predictive_seconds": time.perf_counter() - drawn,
     }
     return Posterior.of(tree, diagnostics, notes)
 
 
-def use_cores(number: int | None = None) -> int:
-    """Let JAX see several CPU devices, so that chains run in parallel; call it before anything else uses JAX.
-
-    Parameters
-    ----------
-    number
-        How many; default: as many as the machine has cores.
-
-    Returns
-    -------
-    int
-        How many devices there are now. If JAX was already in use nothing changes, and a warning says so.
-    """
-    import os
-
-    wanted = number or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else number or os.cpu_count() or 1
-    try:
-        jax.config.update("jax_num_cpu_devices", wanted)
-    except RuntimeError:
-        if len(jax.local_devices()) != wanted:
-            python_warnings.warn(
-                f"JAX is already in use, with {len(jax.local_devices())} device(s): chains share these. Call `sciad.use_cores()` at "
-                "the top of the script, before the first array is made.",
-                stacklevel=2,
-            )
-    return len(jax.local_devices())
-
-
-def _candidates(target: Target, number: int, key: PRNGKeyArray) -> np.ndarray:
-    """The given start, and draws of the prior."""
-    drawn = np.asarray(jax.jit(jax.vmap(target.draw_prior))(jax.random.split(key, number)))
-    given = [] if target.start is None else [np.asarray(target.start)[None]]
-    return np.concatenate([*given, drawn])
+def _target(
+    problem: ODEProblem | Callable[..., Any],
+    program: PyTree,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    seed: np.random.SeedSequence,
+) -> Target:
+    if not isinstance(problem, ODEProblem):
+        return model_target(problem, args, kwargs, jax.random.wrap_key_data(random_words(seed, 1)[0], impl=RANDOM))
+    if program is None:
+        msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
+        raise InputError(msg)
+    return problem.target(program)
 
 
 def _reporter(display: Progress, stage: str) -> Callable[[int, int, Stretch | None], None]:
@@ -180,46 +156,3 @@ def _draw(engine: Chains, ready: Ready, draws: int, report: Callable[..., None])
             raise
         return joined(parts), True
     return joined(parts), False
-
-
-def _tree(target: Target, stretches: Stretch) -> xr.DataTree:
-    values = jax.jit(jax.vmap(jax.vmap(target.values)))(jnp.asarray(stretches.draws))
-    info = stretches.info
-    stats = {
-        "acceptance_rate": info.accept_prob,
-        "diverging": info.diverging,
-        "failed_solve": info.failed,
-        "energy": info.energy,
-        "lp": -info.potential,
-        "n_steps": info.steps,
-        "reached_max_treedepth": info.saturated,
-    }
-    return arviz_base.from_dict({"posterior": {n: np.asarray(v) for n, v in values.items()}, "sample_stats": stats})
-
-
-def _predictions(
-    problem: ODEProblem, program: PyTree, target: Target, stretches: Stretch, key: PRNGKeyArray
-) -> dict[str, xr.Dataset]:
-    """Posterior and prior predictive draws, pointwise log-likelihoods, and the data."""
-    chains, draws, size = stretches.draws.shape
-    kept = max(1, min(draws, PREDICTIVE // chains))
-    thin = np.linspace(0, draws - 1, kept).astype(int)
-    key_prior, key_data = jax.random.split(key)
-    prior = jax.vmap(target.draw_prior)(jax.random.split(key_prior, chains * kept))
-    vectors = jnp.concatenate([jnp.asarray(stretches.draws[:, thin].reshape(-1, size)), prior])
-    replicate = problem.replicator(program)
-    new, log_likelihood = jax.jit(jax.vmap(replicate))(vectors, jax.random.split(key_data, len(vectors)))
-
-    def group(values: jax.Array, part: slice) -> xr.Dataset:
-        shaped = np.asarray(values[part]).reshape(chains, kept, *values.shape[1:])
-        made = problem.dataset(shaped, lead=("chain", "draw"))
-        return made.assign_coords(chain=np.arange(chains), draw=thin)
-
-    posterior, rest = slice(0, chains * kept), slice(chains * kept, None)
-    seen = problem.observations
-    return {
-        "posterior_predictive": group(new, posterior),
-        "prior_predictive": group(new, rest),
-        "log_likelihood": group(jnp.where(seen.observed, log_likelihood, jnp.nan), posterior),
-        "observed_data": problem.dataset(seen.values),
-    }

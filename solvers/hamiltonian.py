@@ -140,7 +140,7 @@ class HMC(AbstractKernel):
         length = jax.random.randint(key_length, (), 1, self.steps + 1)
         leapfrog = _leapfrog(density)
         # A failed evaluation ends the trajectory: whatever would follow could not be accepted.
-        _, end = jax.lax.while_loop(
+        steps, end = jax.lax.while_loop(
             lambda state: (state[0] < length) & jnp.isfinite(state[1].potential_energy),
             lambda state: (state[0] + 1, leapfrog(step_size, metric.inverse_mass, state[1])),
             (jnp.zeros((), length.dtype), start),
@@ -157,7 +157,7 @@ class HMC(AbstractKernel):
             potential=new.potential,
             diverging=change > self.max_energy_change,
             failed=~jnp.isfinite(end.potential_energy),
-            steps=length,
+            steps=steps,
             saturated=jnp.zeros((), bool),
         )
         return new, info
@@ -174,7 +174,7 @@ def evaluate(density: Density, position: Float[Array, " d"]) -> Point:
 
 
 def _leapfrog(density: Density) -> Callable[..., IntegratorState]:
-    def update(step_size: Array, inverse_mass: Array, state: IntegratorState) -> IntegratorState:
+    def update(step_size: Array, inverse_mass: Array, state: tuple[Array, ...]) -> IntegratorState:
         position, momentum, _, gradient = state
         momentum = momentum - 0.5 * step_size * gradient
         velocity = inverse_mass @ momentum if inverse_mass.ndim == 2 else inverse_mass * momentum

@@ -1,5 +1,6 @@
 """Maximum likelihood by alternating nonlinear least squares and noise estimation, from several starts."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,22 +10,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, PyTree
+from scipy import optimize
 
 from sciad._errors import OptionError
 from sciad._results import RESULTS
 
-REJECTED = 1e8  # residual of a point whose solve fails: any step to it is refused, and it is never an answer
+Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
+NoiseLoss = Callable[[Array, PyTree], Array]
 
-Residuals = Callable[[Array, Array], tuple[Array, Array]]
-NoiseLoss = Callable[[Array, Array, Array], Array]
+REJECTED = 1e15  # residual where the model cannot be evaluated: any step to there is refused, and it is never an answer
+DAMPING = 1e-3  # first damping of Levenberg-Marquardt, in units of the squared length of a column of the Jacobian
+NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
+FLAT = 1e-6  # slope in log-likelihood for a noise parameter, unconstrained, at which it stands still
+
+
+class Linearised(NamedTuple):
+    """Standardised residuals, their Jacobian, and the predictions behind them."""
+
+    residuals: Float[Array, " n"]
+    jacobian: Float[Array, "n p"]
+    predictions: PyTree[Array]
+
+
+class Point(NamedTuple):
+    """Where a least-squares solve ended."""
+
+    location: Float[Array, " p"]
+    at: Linearised
+    result: optx.RESULTS
+    steps: Array
+
+    @property
+    def misfit(self) -> float:
+        """Root mean square of the residuals; infinite where the model cannot be evaluated."""
+        r = np.asarray(self.at.residuals)
+        return float(np.sqrt(np.mean(r**2))) if np.all(r < REJECTED) else np.inf
 
 
 class Estimate(NamedTuple):
-    """Outcome of an estimation; `location` and `noise` are unconstrained vectors."""
+    """Outcome of an estimation, in unconstrained space; the Hessian is that of the noise's loss."""
 
-    location: Float[np.ndarray, " p"]
+    point: Point
     noise: Float[np.ndarray, " q"]
+    loss: float
+    hessian: Float[np.ndarray, "q q"]
     result: optx.RESULTS
     stats: dict[str, Any]
 
@@ -32,114 +62,193 @@ class Estimate(NamedTuple):
 class LeastSquares(eqx.Module):
     r"""Levenberg-Marquardt on standardised residuals, alternating with the maximum likelihood of the noise.
 
-    With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `optimistix.LevenbergMarquardt`; with
-    :math:`\theta` held, the noise's parameters by `optimistix.BFGS`; in turn, until neither vector moves by more than
-    ``rtol * (1 + |v|)``, both in unconstrained space.
+    With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `optimistix.LevenbergMarquardt`, in
+    parameters scaled to columns of the Jacobian of unit length; with :math:`\theta` held, the noise's parameters by
+    SciPy's ``trust-exact``; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
+    space.
 
     Parameters
     ----------
     starts
-        How many starts are tried beside the given one: drawn from the priors, or, where there is none, log-normally about the
-        given value. The residuals of all are evaluated, and the best `polished` are optimised.
+        How many starts are tried beside the given one: drawn from the priors or, where a parameter has none, normally
+        about its unconstrained value. The residuals of all are evaluated, and the best `polished` are optimised, the
+        given one in any case.
     polished
         How many of them.
-    rtol, atol
-        Tolerances of the optimisers.
+    rtol
+        Levenberg-Marquardt ends when a step moves each scaled parameter and each residual ``v`` by less than
+        ``rtol * (1 + |v|)``.
     max_steps
         Levenberg-Marquardt steps after which a start is given up.
     rounds
         Alternations at most.
+
+    Raises
+    ------
+    OptionError
+        If a number is out of its range.
     """
 
     starts: int = eqx.field(static=True, default=128)
-    polished: int = eqx.field(static=True, default=6)
+    polished: int = eqx.field(static=True, default=12)
     rtol: float = eqx.field(static=True, default=1e-8)
-    atol: float = eqx.field(static=True, default=1e-8)
     max_steps: int = eqx.field(static=True, default=256)
     rounds: int = eqx.field(static=True, default=30)
 
     def __check_init__(self) -> None:
-        if self.starts < 0 or self.polished < 1 or self.max_steps < 1 or self.rounds < 1:
-            msg = (
-                f"LeastSquares(starts={self.starts}, polished={self.polished}, max_steps={self.max_steps}, rounds={self.rounds}): "
-                "starts must be at least 0 and the others at least 1."
-            )
-            raise OptionError(
-                msg
-            )
+        least = {"starts": 0, "polished": 0, "max_steps": 1, "rounds": 1}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                msg = f"LeastSquares({name}={getattr(self, name)}): expected at least {smallest}."
+                raise OptionError(msg)
+        if not 0 < self.rtol < 1:
+            msg = f"LeastSquares(rtol={self.rtol}): expected a number between 0 and 1, such as 1e-8."
+            raise OptionError(msg)
 
     def estimate(
         self,
         residuals: Residuals,
         noise_loss: NoiseLoss,
-        locations: Float[Array, "starts p"],
-        noise: Float[Array, " q"],
+        locations: Float[ArrayLike, "starts p"],
+        noise: Float[ArrayLike, " q"],
+        *,
+        forward: bool = True,
     ) -> Estimate:
         """Estimate from the first row of `locations`, the given start, and the others.
 
         Parameters
         ----------
         residuals
-            ``(location, noise) -> (r, predictions)``; `REJECTED` where a solve fails.
+            ``(location, noise) -> (r, predictions)``; `REJECTED` where the model cannot be evaluated.
         noise_loss
-            ``(noise, location, predictions) -> -log-likelihood``, needing no new solve.
+            ``(noise, predictions) -> -log-likelihood``, needing no new solve.
+        forward
+            Whether the Jacobian is taken in forward mode, else in reverse.
         """
         began = time.perf_counter()
-        turn, screen = self._compiled(residuals, noise_loss)
-        losses = np.asarray(screen(locations, noise))
-        valid = losses < REJECTED
-        order = [0, *(int(i) for i in np.argsort(losses) if i != 0)][: self.polished + 1]
-        tries = [self._alternate(turn, locations[i], noise) for i in order if valid[i]]
+        locations, noise = np.asarray(locations), np.asarray(noise)
+        search = _Search(self, residuals, noise_loss, forward=forward)
+        misfits = np.array([search.evaluate(location, noise).misfit for location in locations])
+        order = [0, *(np.argsort(misfits[1:])[: self.polished] + 1)]
+        tries = [search.alternate(locations[i], noise) for i in order if np.isfinite(misfits[i])]
         stats = {
-            "starts": losses.size,
-            "starts_failed": int(np.sum(~valid)),
+            "starts": len(locations),
+            "starts_failed": int(np.sum(~np.isfinite(misfits))),
             "polished_losses": [t.loss for t in tries],
-            "steps": sum(t.steps for t in tries),
+            "steps": search.steps,
             "seconds": time.perf_counter() - began,
         }
         best = min(tries, key=lambda t: t.loss, default=None)
-        if best is None or not np.isfinite(best.loss):
-            return Estimate(np.asarray(locations[0]), np.asarray(noise), RESULTS.no_valid_start, stats)
-        return Estimate(np.asarray(best.location), np.asarray(best.noise), RESULTS.promote(best.result), stats)
+        if best is None:
+            nothing = np.full((noise.size, noise.size), np.nan)
+            return Estimate(search.evaluate(locations[0], noise), noise, np.inf, nothing, RESULTS.no_valid_start, stats)
+        return best._replace(stats=stats)
 
-    def _compiled(self, residuals: Residuals, noise_loss: NoiseLoss) -> tuple[Any, ...]:
-        lm = optx.LevenbergMarquardt(self.rtol, self.atol)
-        bfgs = optx.BFGS(self.rtol, self.atol)
 
-        def turn(location: Array, noise: Array) -> tuple[Array, Array, Array, optx.RESULTS, Array]:
-            solution = optx.least_squares(
-                lambda v, n: residuals(v, n)[0], lm, location, args=noise, max_steps=self.max_steps, throw=False
-            )
-            location = solution.value
-            _, predictions = residuals(location, noise)
-            if noise.size:
-                def loss(n, args):
-                    return noise_loss(n, *args)
-                noise = optx.minimise(loss, bfgs, noise, args=(location, predictions), max_steps=256, throw=False).value
-            loss = noise_loss(noise, location, predictions)
-            return location, noise, loss, solution.result, solution.stats["num_steps"]
+class _Search:
+    """The compiled parts of an estimation, each compiled once, and the loop about them."""
 
-        def screen(locations: Array, noise: Array) -> Array:
-            r = jax.vmap(lambda v: residuals(v, noise)[0])(locations)
-            return jnp.sqrt(jnp.mean(r**2, axis=1))
+    def __init__(self, settings: LeastSquares, residuals: Residuals, noise_loss: NoiseLoss, *, forward: bool) -> None:
+        self._settings = settings
+        self._solve = jax.jit(_solver(residuals, settings.max_steps, forward=forward))
+        orders = (noise_loss, jax.grad(noise_loss), jax.hessian(noise_loss))
+        self._noise = jax.jit(lambda noise, predictions: [f(noise, predictions) for f in orders])
+        self.steps = 0
 
-        return jax.jit(turn), jax.jit(screen)
+    def evaluate(self, location: Array | np.ndarray, noise: np.ndarray) -> Point:
+        """Return the point at `location`: a solve whose tolerance is met at once, by the function compiled for all."""
+        return self._solve(location, noise, np.ones(np.shape(location)), np.inf)
 
-    def _alternate(self, turn: Any, location: Array, noise: Array) -> "_Try":
-        steps = 0
-        for _ in range(self.rounds):
-            before = jnp.concatenate([location, noise])
-            location, noise, loss, result, taken = turn(location, noise)
-            steps += int(taken)
-            moved = jnp.abs(jnp.concatenate([location, noise]) - before) / (1 + jnp.abs(before))
-            if not jnp.max(moved) > 10 * self.rtol:
+    def alternate(self, location: np.ndarray, noise: np.ndarray) -> Estimate:
+        """Minimise over location and noise in turn."""
+        rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
+        while True:
+            solved = self._solve(point.location, noise, _scale(point.at.jacobian), rtol)
+            best = self._minimise_noise(noise, self.evaluate(solved.location, noise).at.predictions)
+            moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
+            point, noise = self.evaluate(solved.location, best.noise), best.noise
+            self.steps, rounds = self.steps + int(solved.steps), rounds - 1
+            steady = best.settled and moved <= rtol
+            if steady or not best.settled or rounds == 0:
                 break
-        return _Try(location, noise, float(jnp.nan_to_num(loss, nan=jnp.inf)), result, steps)
+        result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
+        return Estimate(point, noise, best.loss, best.hessian, result, {})
+
+    def _minimise_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
+        @functools.cache
+        def at(*v: float) -> tuple[np.ndarray, ...]:  # SciPy asks for value, slope and curvature one by one
+            return tuple(np.asarray(x) for x in self._noise(np.asarray(v, noise.dtype), predictions))
+
+        if not noise.size:
+            loss, _, hessian = at()
+            return _Noise(noise, float(loss), hessian, settled=True)
+        found = optimize.minimize(
+            lambda v: at(*v)[0],
+            noise,
+            jac=lambda v: at(*v)[1],
+            hess=lambda v: at(*v)[2],
+            method="trust-exact",
+            options={"gtol": FLAT, "maxiter": NOISE_STEPS, "max_trust_radius": 2.0},
+        )
+        return _Noise(found.x, float(found.fun), at(*found.x)[2], settled=bool(found.success))
 
 
-class _Try(NamedTuple):
-    location: Array
-    noise: Array
+def _scale(jacobian: Array) -> np.ndarray:
+    """Return the lengths of the Jacobian's columns, such that a damping of 1 is `DAMPING` for all."""
+    lengths = np.linalg.norm(jacobian, axis=0)
+    return np.where(lengths > 0, DAMPING**0.5 * lengths, 1.0)
+
+
+class _Noise(NamedTuple):
+    """A minimum of the noise's loss."""
+
+    noise: np.ndarray
     loss: float
-    result: optx.RESULTS
-    steps: int
+    hessian: np.ndarray
+    settled: bool
+
+
+def _solver(residuals: Residuals, max_steps: int, *, forward: bool) -> Callable[..., Point]:
+    """Return Levenberg-Marquardt in ``location * scale``, as ``(location, noise, scale, tolerance) -> Point``.
+
+    Optimistix evaluates the residuals in several places; here all call one function, traced and compiled once, that
+    gives residuals and Jacobian together.
+    """
+
+    @jax.jit
+    def linearised(location: Array, noise: Array) -> Linearised:
+        def with_aux(location: Array) -> tuple[Array, tuple[Array, PyTree]]:
+            r, predictions = residuals(location, noise)
+            return r, (r, predictions)
+
+        jacobian, (r, predictions) = (jax.jacfwd if forward else jax.jacrev)(with_aux, has_aux=True)(location)
+        return Linearised(r, jacobian, predictions)
+
+    @eqx.filter_custom_jvp
+    def evaluated(z: Array, args: tuple[Array, Array]) -> tuple[Array, Linearised]:
+        noise, scale = args
+        at = linearised(z / scale, noise)
+        return at.residuals, at
+
+    @evaluated.def_jvp
+    def _(primals: tuple, tangents: tuple) -> tuple:
+        (_, (_, scale)), (dz, _) = primals, tangents
+        r, at = evaluated(*primals)
+        return (r, at), (at.jacobian @ (dz / scale), jax.tree.map(lambda _: None, at))
+
+    def solve(location: Array, noise: Array, scale: Array, tolerance: Any) -> Point:
+        if not location.size:
+            return Point(location, linearised(location, noise), optx.RESULTS.successful, jnp.zeros((), int))
+        solution = optx.least_squares(
+            evaluated,
+            optx.LevenbergMarquardt(tolerance, tolerance),
+            location * scale,
+            args=(noise, scale),
+            has_aux=True,
+            max_steps=max_steps,
+            throw=False,
+        )
+        # Where Optimistix stops after more than one step, its `aux` is that of the last point but one.
+        return Point(solution.value / scale, solution.aux, solution.result, solution.stats["num_steps"])
+
+    return solve

@@ -1,7 +1,7 @@
 """Modes of a density, from many draws of its prior, by damped Newton steps taken on the host.
 
 The model is compiled once, as a batch of values and gradients; Hessians are central differences of these gradients. That is
-less work for a small model than compiling its second derivatives.
+less work for a small model than compiling its second derivatives. All starts advance together, so that batches are full.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,42 @@ from jaxtyping import Float
 Batch = Callable[[Float[np.ndarray, "n d"]], tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]]
 
 STEP = 1e-4  # of the central differences, in units of the unconstrained parameters
-DECREMENT = 1e-6  # half the squared Newton decrement, in units of log-density, at which a mode is found
+DECREMENT = 1e-4  # half the squared Newton decrement, in units of log-density, at which a mode is found
+STALLED = 1e-2  # the same, where rounding or a solver's tolerance lets no step descend
+FLATTEST = 0.1  # least curvature believed of a point that is no mode: a standard deviation of 3 in unconstrained space
+SPIKE = 3.0  # a mode that holds less than a place on the way to it, by this logarithm, is passed over
+GREATEST = 1e12  # damping beyond which no step descends
+LONGEST = 2.0  # change of any parameter in one step
 
 
 class Mode(NamedTuple):
-    """A local minimum of the potential; `converged` if the Newton decrement is below `DECREMENT`."""
+    """A local minimum of the potential, or, if not `converged`, the place of most mass on the way to one."""
 
     position: Float[np.ndarray, " d"]
     potential: float
     hessian: Float[np.ndarray, "d d"]
     converged: bool
 
+    @property
+    def mass(self) -> float:
+        r"""Laplace's estimate of the log-probability about it, up to a constant: :math:`-U - \tfrac12\log\det\lvert H\rvert`.
 
-def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int = 16, iterations: int = 60) -> list[Mode]:
-    """Return the distinct modes reached from the first start and the `best` others, lowest potential first.
+        A spike without volume, such as the neck of a funnel, is high and has little mass.
+        """
+        curvature = np.abs(np.linalg.eigvalsh(self.hessian))
+        curvature = curvature if self.converged else np.maximum(curvature, FLATTEST)
+        return float(-self.potential - 0.5 * np.sum(np.log(curvature)))
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "d d"]:
+        """Inverse of the Hessian; if not converged, of its absolute value, bounded."""
+        curvature, axes = np.linalg.eigh(self.hessian)
+        curvature = curvature if self.converged else np.maximum(np.abs(curvature), FLATTEST)
+        return (axes / curvature) @ axes.T
+
+
+def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int = 8, iterations: int = 60) -> list[Mode]:
+    """Return the distinct modes reached from the first start and the `best` others, that of most mass first.
 
     None are returned if every start is impossible.
 
@@ -35,49 +57,57 @@ def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int =
     evaluate
         Potentials and gradients of a batch of positions; infinite and zero where the model fails.
     """
-    potentials, _ = evaluate(starts)
+    potentials, gradients = evaluate(starts)
     order = [i for i in [0, *np.argsort(potentials[1:])[:best] + 1] if np.isfinite(potentials[i])]
     modes: list[Mode] = []
-    for i in order:
-        mode = _newton(evaluate, starts[i], iterations)
+    for mode in _descend(evaluate, starts[order], potentials[order], gradients[order], iterations):
         if not any(_same(mode, other) for other in modes):
             modes.append(mode)
-    return sorted(modes, key=lambda mode: mode.potential)
+    return sorted(modes, key=lambda mode: -mode.mass)
 
 
-def _newton(evaluate: Batch, position: Float[np.ndarray, " d"], iterations: int) -> Mode:
-    """Minimise with the Hessian's absolute eigenvalues, which lead downhill from saddles too, and a growing damping."""
-    damping = 1e-3
-    values, gradients = evaluate(position[None])
-    potential, gradient = float(values[0]), gradients[0]
-    hessian = _hessian(evaluate, position)
+def _descend(evaluate: Batch, x: np.ndarray, potential: np.ndarray, gradient: np.ndarray, iterations: int) -> list[Mode]:
+    """Minimise from each row with the Hessian's absolute eigenvalues, which lead downhill from saddles too, and a damping."""
+    found: list[Mode | None] = [None] * len(x)
+    rows, damping = np.arange(len(x)), np.full(len(x), 1e-3)
     for _ in range(iterations):
-        curvature, axes = np.linalg.eigh(hessian)
-        slope = axes.T @ gradient
-        decrement = 0.5 * np.sum(slope**2 / np.maximum(np.abs(curvature), 1e-8))
-        if decrement < DECREMENT and curvature[0] > 0:
-            return Mode(position, potential, hessian, converged=True)
-        # All damping values are tried in one batch; the lowest point is taken.
-        dampings = damping * 10.0 ** np.arange(-2, 6)
-        steps = np.stack([-axes @ (slope / (np.maximum(np.abs(curvature), 1e-8) + d)) for d in dampings])
-        values, gradients = evaluate(position + np.clip(steps, -2.0, 2.0))
-        lowest = int(np.argmin(values))
-        if not values[lowest] < potential:
+        if not rows.size:
             break
-        position = position + np.clip(steps[lowest], -2.0, 2.0)
-        potential, gradient = float(values[lowest]), gradients[lowest]
-        damping = min(max(dampings[lowest], 1e-8), 1e4)
-        hessian = _hessian(evaluate, position)
-    return Mode(position, potential, hessian, converged=False)
+        hessians = _hessians(evaluate, x)
+        curvature, axes = np.linalg.eigh(hessians)
+        slope = np.einsum("nij,ni->nj", axes, gradient)
+        bounded = np.maximum(np.abs(curvature), 1e-8)
+        decrement = 0.5 * np.sum(slope**2 / bounded, axis=1)
+        # Eight dampings of each row are tried in one batch; the lowest point is taken.
+        dampings = damping[:, None] * 10.0 ** np.arange(-2, 6)
+        scaled = slope[:, None] / (bounded[:, None] + dampings[..., None])
+        steps = np.clip(-np.einsum("nij,nkj->nki", axes, scaled), -LONGEST, LONGEST)
+        values, gradients = evaluate((x[:, None] + steps).reshape(-1, x.shape[1]))
+        values, gradients = values.reshape(dampings.shape), gradients.reshape(steps.shape)
+        at = np.arange(len(x)), np.argmin(values, axis=1)
+        lower = values[at] < potential
+        stuck = ~lower & (dampings[:, -1] > GREATEST)
+        done = (curvature[:, 0] > 0) & (decrement < np.where(lower, DECREMENT, STALLED))
+        for i, row in enumerate(rows):
+            reached = Mode(x[i], float(potential[i]), hessians[i], converged=bool(done[i]))
+            before = found[row]
+            credit = SPIKE if reached.converged else 0.0
+            found[row] = reached if before is None or reached.mass + credit > before.mass else before
+        x = np.where(lower[:, None], x + steps[at], x)
+        potential = np.where(lower, values[at], potential)
+        gradient = np.where(lower[:, None], gradients[at], gradient)
+        damping = np.where(lower, np.maximum(dampings[at], 1e-8), 1e2 * dampings[:, -1])
+        x, potential, gradient, damping, rows = (a[~(done | stuck)] for a in (x, potential, gradient, damping, rows))
+    return [mode for mode in found if mode is not None]
 
 
-def _hessian(evaluate: Batch, position: Float[np.ndarray, " d"]) -> Float[np.ndarray, "d d"]:
-    shifts = STEP * np.eye(position.size)
-    values, gradients = evaluate(np.concatenate([position + shifts, position - shifts]))
-    up, down = np.split(gradients, 2)
-    good = np.isfinite(values).reshape(2, -1).all(axis=0)
-    rows = np.where(good[:, None], (up - down) / (2 * STEP), 0.0)
-    return (rows + rows.T) / 2
+def _hessians(evaluate: Batch, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d d"]:
+    shifts = STEP * np.concatenate([np.eye(x.shape[1]), -np.eye(x.shape[1])])
+    values, gradients = evaluate((x[:, None] + shifts).reshape(-1, x.shape[1]))
+    up, down = np.moveaxis(gradients.reshape(len(x), 2, x.shape[1], -1), 1, 0)
+    good = np.isfinite(values).reshape(len(x), 2, -1).all(axis=1)
+    matrix = np.where(good[..., None], (up - down) / (2 * STEP), 0.0)
+    return (matrix + np.swapaxes(matrix, 1, 2)) / 2
 
 
 def _same(mode: Mode, other: Mode) -> bool:

@@ -5,12 +5,12 @@ that metric. Where they do not, or there is no mode, Stan's windowed adaptation 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, UInt32
 from numpyro.infer.hmc_util import build_adaptation_schedule
 
 from sciad._errors import InputError, OptionError
@@ -56,11 +56,11 @@ class Warmup(eqx.Module):
                 f"Warmup(quick={self.quick}, full={self.full}, prior_draws={self.prior_draws}): quick must be at least 0, full at "
                 "least 20, prior_draws at least 1."
             )
-            raise OptionError(
-                msg
-            )
+            raise OptionError(msg)
 
-    def run(self, chains: Chains, candidates: Float[np.ndarray, "n d"], key: PRNGKeyArray, report: Report) -> Ready:
+    def run(
+        self, chains: Chains, candidates: Float[np.ndarray, "n d"], seed: np.random.SeedSequence, report: Report
+    ) -> Ready:
         """Warm the chains up from `candidates`, the first of which is the user's own start.
 
         Raises
@@ -68,50 +68,48 @@ class Warmup(eqx.Module):
         InputError
             If the density can be evaluated at none of the candidates.
         """
-        key_start, key_chains, key_full = jax.random.split(key, 3)
         modes = find_modes(chains.evaluate, candidates)
         if not modes:
             msg = (
-                f"The model could not be evaluated at any of {len(candidates)} starts: every solve failed or gave an impossible "
-                "prediction. Check the equation, the units of data and parameters, and the priors."
+                f"The model could not be evaluated at any of {len(candidates)} starts: every solve failed or gave an "
+                "impossible prediction. Check the equation, the units of data and parameters, and the priors."
             )
-            raise InputError(
-                msg
-            )
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key_start)))
+            raise InputError(msg)
+        for_starts, for_chains = seed.spawn(2)
         mode, notes = modes[0], _several(modes)
-        curved = mode.converged and np.linalg.eigvalsh(mode.hessian)[0] > 0 and chains.dense
-        covariance = np.linalg.inv(mode.hessian) if curved else np.eye(chains.size)
-        positions = _scattered(chains, mode, covariance if curved else 0.01 * covariance, rng)
-        state = chains.start(positions, key_chains, step_size=0.5 * chains.size**-0.25)
-        if self.quick and curved:
-            metric = metric_of(covariance)
-            state, early = advance(chains, state, metric, self.quick // 2, report, adapt=True, total=self.quick)
-            state, early = advance(
-                chains, state, metric, self.quick - self.quick // 2, report, adapt=True, done=self.quick // 2, total=self.quick
-            )
+        positions = _scattered(chains, mode, np.random.default_rng(for_starts))
+        state = chains.start(positions, random_words(for_chains, chains.number), step_size=0.5 * chains.size**-0.25)
+        covariance = mode.covariance
+        if self.quick and mode.converged and chains.dense:
+            early = []
+            for done, number in ((0, self.quick // 2), (self.quick // 2, self.quick - self.quick // 2)):
+                state, early = advance(
+                    chains, state, metric_of(covariance), number, report, adapt=True, done=done, total=self.quick
+                )
             reason = disagreement(early, covariance)
             if reason is None:
-                return Ready(state, metric, "Hessian at the mode", notes, modes, self.quick)
+                return Ready(state, metric_of(covariance), "Hessian at the mode", notes, modes, self.quick)
             notes.append(f"The metric of the mode's Hessian was given up for full adaptation: {reason}.")
-        del key_full
+            covariance = pooled_covariance(early.draws, covariance)
         return self._full(chains, state, covariance, notes, modes, report)
 
     def _full(
         self, chains: Chains, state: ChainState, covariance: np.ndarray, notes: list[str], modes: list[Mode], report: Report
     ) -> Ready:
         """Stan's windows: step size alone, covariance over doubling windows, step size alone."""
-        metric = metric_of(covariance if chains.dense else np.diag(covariance))
+        covariance = covariance if chains.dense else np.diag(covariance)
         state = chains.restart_step_size(state)
         windows = build_adaptation_schedule(self.full)
         for i, window in enumerate(windows):
             number = window.end - window.start + 1
-            state, seen = advance(chains, state, metric, number, report, adapt=True, done=window.start, total=self.full)
+            state, seen = advance(
+                chains, state, metric_of(covariance), number, report, adapt=True, done=window.start, total=self.full
+            )
             if 0 < i < len(windows) - 1:
-                metric = metric_of(pooled_covariance(seen.draws, dense=chains.dense))
+                covariance = pooled_covariance(seen.draws, covariance)
                 state = chains.restart_step_size(state)
         kind = "dense, adapted" if chains.dense else "diagonal, adapted"
-        return Ready(state, metric, kind, notes, modes, self.full)
+        return Ready(state, metric_of(covariance), kind, notes, modes, self.full)
 
 
 def advance(
@@ -145,14 +143,23 @@ def metric_of(covariance: Float[np.ndarray, " d *d2"]) -> Metric:
     return Metric(covariance, np.linalg.inv(np.linalg.cholesky(covariance)).T)
 
 
-def pooled_covariance(draws: Float[np.ndarray, "chains n d"], *, dense: bool) -> Float[np.ndarray, " d *d2"]:
-    """Return the covariance within chains, shrunk as in Stan: chains that disagree do not widen it."""
+def pooled_covariance(
+    draws: Float[np.ndarray, "chains n d"], previous: Float[np.ndarray, " d *d2"]
+) -> Float[np.ndarray, " d *d2"]:
+    r"""Return the covariance within chains, shrunk to its diagonal and a little to the one before.
+
+    .. math:: \frac{n S + 2d\,\operatorname{diag} S}{n + 2d} + \frac{0.005}{n + 5}\,C
+
+    for n draws of d numbers with covariance S about the chains' own means, so that chains that disagree do not widen it. The
+    first term is regular for any n; the second, Stan's with the covariance C before in place of the identity, if chains stand.
+    """
     centred = (draws - draws.mean(axis=1, keepdims=True)).reshape(-1, draws.shape[-1])
-    n = len(centred)
-    weight, floor = n / (n + 5.0), 1e-3 * 5.0 / (n + 5.0)
-    if not dense:
-        return weight * centred.var(axis=0) + floor
-    return weight * np.cov(centred.T).reshape((draws.shape[-1],) * 2) + floor * np.eye(draws.shape[-1])
+    n, size = centred.shape
+    floor = 0.005 / (n + 5) * previous
+    variances = np.mean(centred**2, axis=0)
+    if previous.ndim == 1:
+        return variances + floor
+    return (centred.T @ centred + 2 * size * np.diag(variances)) / (n + 2 * size) + floor
 
 
 def disagreement(early: Stretch, covariance: Float[np.ndarray, "d d"]) -> str | None:
@@ -174,23 +181,32 @@ def disagreement(early: Stretch, covariance: Float[np.ndarray, "d d"]) -> str | 
     return None
 
 
+def random_words(seed: np.random.SeedSequence, number: int) -> UInt32[np.ndarray, "number 2"]:
+    """Return the data of `number` independent JAX keys, made on the host without compiling anything."""
+    return seed.generate_state(2 * number).reshape(number, 2)
+
+
 def _several(modes: list[Mode]) -> list[str]:
-    near = [m for m in modes if m.converged and m.potential - modes[0].potential < 6.0]
+    near = [m for m in modes if m.converged and modes[0].mass - m.mass < 6.0]
     if len(near) < 2:
         return []
-    heights = ", ".join(f"{modes[0].potential - m.potential:.1f}" for m in near)
-    return [f"{len(near)} modes of comparable log-density ({heights}): the chains start at the highest and may not visit the others."]
+    masses = ", ".join(f"{np.exp(m.mass - modes[0].mass):.2g}" for m in near)
+    return [
+        f"The density has {len(near)} modes of comparable mass (about {masses}): the chains start at the first and may "
+        "not visit the others."
+    ]
 
 
-def _scattered(chains: Chains, mode: Mode, covariance: np.ndarray, rng: Any) -> Float[np.ndarray, "chains d"]:
-    """Starts of the chains about the mode, as far as the covariance says; nearer where that is too unlikely, so that none starts elsewhere."""
-    factor = np.linalg.cholesky(covariance)
+def _scattered(chains: Chains, mode: Mode, rng: np.random.Generator) -> Float[np.ndarray, "chains d"]:
+    """Starts of the chains about the mode, as far as its curvature says; nearer where that is too unlikely."""
+    factor = np.linalg.cholesky(mode.covariance)
     offsets = rng.standard_normal((chains.number, chains.size)) @ factor.T
     allowed = mode.potential + 1.25 * chains.size + 3.0
     for _ in range(20):
         potentials, _ = chains.evaluate(mode.position + offsets)
         bad = ~(potentials < allowed)
         if not bad.any():
-            break
+            return mode.position + offsets
         offsets[bad] *= 0.5
+    offsets[bad] = 0.0
     return mode.position + offsets

@@ -152,6 +152,31 @@ def test_cache_that_cannot_be_made_is_said(tmp_path):
     assert "No compilation cache" in done.stdout
 
 
+CACHED = """
+from sciad.app.environment import prepare
+notes = prepare(devices=1)
+import jax, jax.numpy as jnp
+missed = []
+jax.monitoring.register_event_listener(lambda name, **_: missed.append(name) if name.endswith("cache_misses") else None)
+import sciad as sd
+solve = lambda k: sd.ODE()(lambda t, y, k: -k * y, jnp.ones(3), args=k, t0=0.0, t1=1.0).y1.sum()
+jax.block_until_ready(jax.jit(jax.value_and_grad(solve))(0.5))
+print(notes, len(missed))
+"""
+
+
+def test_second_process_finds_what_the_first_compiled(tmp_path):
+    """A solve with its gradient holds no callback, so that JAX keeps it on the disk."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    command = [sys.executable, "-c", CACHED]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True, env=environment) for _ in range(2)]
+    first, second = (done.stdout.split() for done in said)
+    assert first[0] == second[0] == "[]"
+    assert int(first[1]) > 0
+    assert int(second[1]) == 0
+
+
 def test_cache_is_private(tmp_path):
     script = (
         "from sciad.app.environment import prepare; notes = prepare(devices=2); import jax, os; "

@@ -1,3 +1,5 @@
+# ruff: noqa: ARG005  (a right-hand side takes t, y and args, whatever it uses)
+
 import diffrax
 import equinox as eqx
 import jax
@@ -69,7 +71,9 @@ def scalar(function):
 # --- values and derivatives over the table ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "van_der_pol" else []) for name in SCENARIOS]
+)
 def test_values_and_forward_sensitivities_over_the_table(name):
     scenario = SCENARIOS[name]
     theta, solve = jnp.array(scenario.theta), outputs(scenario, sensitivity="forward")
@@ -88,7 +92,7 @@ def test_values_and_forward_sensitivities_over_the_table(name):
     assert np.all(distance(jacobian, expected) < 1e-6)
 
 
-FAST = {("reverse", "lotka_volterra"), ("backsolve", "logistic")}
+FAST = {("reverse", "forced"), ("backsolve", "forced")}
 
 
 @pytest.mark.parametrize(
@@ -100,9 +104,12 @@ FAST = {("reverse", "lotka_volterra"), ("backsolve", "logistic")}
         if mode == "reverse" or (scenario.event is None and scenario.solver is None)
     ],
 )
-def test_reverse_modes_agree_with_forward_over_the_table(mode, name):
+def test_reverse_modes_agree_with_exact_or_forward_derivatives_over_the_table(mode, name):
     theta = jnp.array(SCENARIOS[name].theta)
-    losses = [scalar(outputs(SCENARIOS[name], sensitivity=sensitivity)) for sensitivity in (mode, "forward")]
+    scenario = SCENARIOS[name]
+    known = exact(scenario) if scenario.exact else outputs(scenario, sensitivity="forward")
+    # Their error control knows nothing of the derivative: a tenth of the tolerance makes up for it.
+    losses = scalar(outputs(scenario, sensitivity=mode, rtol=scenario.rtol / 10)), scalar(known)
     found, expected = (jax.jit(jax.grad(loss))(theta) * theta for loss in losses)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
 
@@ -118,7 +125,7 @@ def test_forward_mode_transformations_agree_with_the_exact_ones():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), found, expected)
 
 
-@pytest.mark.parametrize("name", ["threshold", "stiff_chain"])
+@pytest.mark.parametrize("name", ["threshold", pytest.param("stiff_chain", marks=pytest.mark.slow)])
 def test_second_derivatives_agree_with_the_exact_ones(name):
     scenario, theta = SCENARIOS[name], jnp.array(SCENARIOS[name].theta)
     found = jax.jit(jax.hessian(scalar(outputs(scenario))))(theta)
@@ -216,7 +223,7 @@ def test_the_condition_that_strikes_first_moves_the_end():
     @jax.jit
     @jax.jacrev
     def slope(c):
-        return ode(lambda t, y, _: -y, {"y": jnp.array(1.0)}["y"], args=c, t0=0.0, t1=np.inf, ts=np.array([0.1])).t1
+        return ode(lambda t, y, _: -y, jnp.array(1.0), args=c, t0=0.0, t1=np.inf, ts=np.array([0.1])).t1
 
     np.testing.assert_allclose(slope(jnp.array([0.2, 0.5])), [0.0, -2.0], rtol=1e-6)
 
@@ -282,7 +289,7 @@ def test_a_gradient_traces_the_right_hand_side_a_bounded_number_of_times_and_nev
     def field(t, y, k):
         nonlocal traces
         traces += 1
-        return -k * y
+        return -k * y * jnp.cos(t)
 
     gradient = jax.jit(jax.grad(lambda k: ODE()(field, jnp.array(1.0), args=k, t0=0.0, t1=1.0, throw=False).y1))
     gradient(0.5)
@@ -333,13 +340,11 @@ def test_a_norm_of_the_users_sees_the_structure_of_the_state():
 
     ode = ODE(controller=diffrax.PIDController(rtol=1e-6, atol=1e-6, norm=norm))
     y0 = {"position": jnp.array(1.0), "clock": jnp.array(0.0)}
-    jax.eval_shape(
-        lambda k: jax.grad(
-            lambda k: ode(lambda t, y, k: {"position": -k * y["position"], "clock": jnp.ones(())}, y0, args=k, t0=0.0, t1=1.0)
-            .y1["position"]
-        )(k),
-        0.5,
-    )
+
+    def field(t, y, k):
+        return {"position": -k * y["position"], "clock": jnp.cos(t)}
+
+    jax.eval_shape(jax.grad(lambda k: ode(field, y0, args=k, t0=0.0, t1=1.0).y1["position"]), 0.5)
     assert set(seen) == {jax.tree.structure(y0)}
 
 

@@ -3,10 +3,10 @@ import json
 import re
 from html.parser import HTMLParser
 from importlib import resources
+from types import SimpleNamespace
 from typing import Any
 
 import arviz_base
-import arviz_stats
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
@@ -15,6 +15,7 @@ import xarray as xr
 
 import sciad._roles as roles
 from sciad._errors import InputError
+from sciad._posterior import Posterior
 from sciad.app import contents as contents_module
 from sciad.app import pictures, studies, workflow
 from sciad.app import report as report_module
@@ -30,6 +31,14 @@ TIMES = np.arange(1900.0, 1921.0)
 @dataclasses.dataclass
 class Problem:
     data: xr.Dataset
+    t0: float = 1899.0
+
+    @property
+    def observations(self) -> Any:
+        return SimpleNamespace(times=self.data["year"].to_numpy())
+
+    def label(self, path: str) -> str:
+        return path
 
 
 @dataclasses.dataclass
@@ -51,31 +60,6 @@ class Fit:
 
     def prediction(self, times: np.ndarray) -> xr.Dataset:
         return waves(times)
-
-
-@dataclasses.dataclass
-class Posterior:
-    tree: xr.DataTree
-    diagnostics: dict[str, Any]
-    warnings: list[str] = dataclasses.field(default_factory=list)
-
-    def summary(self) -> pd.DataFrame:
-        rows = {}
-        for name, draws in self.tree["posterior"].to_dataset().data_vars.items():
-            values = draws.to_numpy()
-            rows[name] = {
-                "mean": values.mean(), "sd": values.std(ddof=1),
-                "mcse_mean": float(arviz_stats.mcse(draws, method="mean")),
-                "mcse_sd": float(arviz_stats.mcse(draws, method="sd")),
-                "ess_bulk": float(arviz_stats.ess(draws, method="bulk")),
-                "ess_tail": float(arviz_stats.ess(draws, method="tail")),
-                "r_hat": float(arviz_stats.rhat(draws)),
-                **{f"q{q}": np.quantile(values, q / 100) for q in (5, 50, 95)},
-            }  # fmt: skip
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def save(self, path: Any) -> None:
-        self.tree.to_netcdf(path, engine="h5netcdf")
 
 
 def waves(times: np.ndarray) -> xr.Dataset:
@@ -101,8 +85,11 @@ def results(
     predictive = {n: truth[n].to_numpy() * np.exp(0.25 * rng.normal(size=(4, draws, TIMES.size))) for n in truth}
     diverging = np.zeros((4, draws), bool)
     diverging.flat[:divergences] = True
+    none = np.zeros((4, draws), bool)
+    stats = {"diverging": diverging, "failed_solve": none, "reached_max_treedepth": none,
+             "energy": rng.normal(size=(4, draws)), "acceptance_rate": 0.8 + none, "n_steps": 7 + none}  # fmt: skip
     tree = arviz_base.from_dict(
-        {"posterior": posterior, "posterior_predictive": predictive, "sample_stats": {"diverging": diverging},
+        {"posterior": posterior, "posterior_predictive": predictive, "sample_stats": stats,
          "observed_data": {n: data[n].to_numpy() for n in data}},
         coords={"year": TIMES}, dims={n: ["year"] for n in truth},
     )  # fmt: skip
@@ -231,7 +218,7 @@ def test_run_gives_the_same_page_again(tmp_path):
     run.write("data.json", first.data_facts)
     run.write("data.nc", first.data)
     contents_module.save_fit(run, first)
-    posterior.save(run.path("posterior.nc"))
+    run.write("posterior.nc", posterior.tree)
     contents_module.save_posterior(run, first)
     assert report_module.render(contents_module.load(run)) == report_module.render(first)
 
@@ -241,6 +228,22 @@ def test_run_without_results_has_no_report(tmp_path):
     run.write("settings.json", {})
     with pytest.raises(InputError, match="holds neither a fit nor a posterior"):
         contents_module.load(run)
+
+
+def test_curve_of_the_fit_starts_where_the_solve_does():
+    problem, fit, _ = results(draws=60)
+    curve = gather(problem=problem, fit=fit).curve
+    assert curve is not None
+    assert float(curve["year"][0]) == problem.t0
+    assert float(curve["year"][-1]) == TIMES[-1]
+
+
+def test_warnings_that_a_check_gives_are_not_given_twice():
+    problem, fit, posterior = results(shift=2.0)
+    posterior = Posterior.of(posterior.tree, {}, ["three modes"])
+    contents = gather(problem=problem, fit=fit, posterior=posterior)
+    assert len(posterior.warnings) > 1
+    assert contents.warnings == ["three modes"]
 
 
 def test_many_parameters_and_experiments_are_cut_with_a_word(monkeypatch):
@@ -269,6 +272,10 @@ class Fixed:
 
     def summary(self) -> pd.DataFrame:
         return self.table
+
+    @classmethod
+    def of(cls, tree: xr.DataTree, _: Any) -> "Fixed":
+        return cls(tree, pd.DataFrame())
 
 
 def good() -> pd.DataFrame:
@@ -327,7 +334,7 @@ def test_distance_from_the_reference_decides():
 def test_headline_lists_what_failed():
     failed = [Check("R-hat", "fail", "", ""), Check("fit", "fail", "", "")]
     assert headline(failed).endswith("R-hat and fit did not pass.")
-    assert headline([Check("fit", "pass", "", "")]) == "The result can be used: all 1 checks passed."
+    assert headline([Check("fit", "pass", "", "")]) == "The result can be used: the one check passed."
 
 
 @pytest.mark.parametrize(
@@ -350,7 +357,7 @@ def bench(monkeypatch, tmp_path):
     """A study whose verbs answer at once with the stand-ins; gives a function that runs the command line on it."""
     problem, fit, posterior = results(draws=60)
     (tmp_path / "pelts.py").write_text(STUDY)
-    verbs = {"fit": lambda *_, **__: fit, "sample": lambda *_, **__: posterior}
+    verbs = {"fit": lambda: fit, "sample": lambda: posterior}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workflow, "prepare", lambda **_: ["a note of the machine"])
     for name in verbs:
@@ -365,7 +372,7 @@ def bench(monkeypatch, tmp_path):
 
 
 def test_command_leaves_a_whole_run(bench, tmp_path, capsys):
-    status = bench("sample", "pelts.py", "--set", "rate=2", "--seed", "3", "--json")
+    status = bench("sample", "pelts.py", "--set", "rate=2", "--seed", "3", "--draws", "60", "--json")
     said = capsys.readouterr()
     outcome = json.loads(said.out)
     run = tmp_path / "runs" / "pelts"
@@ -375,13 +382,13 @@ def test_command_leaves_a_whole_run(bench, tmp_path, capsys):
         "posterior.nc", "posterior.json", "priors.nc", "timings.json", "metrics.json", "report.html",
     }  # fmt: skip
     settings = json.loads((run / "settings.json").read_text())
-    assert settings["settings"] == {"seed": 3, "chains": 4, "draws": 1000, "warmup": None, "starts": None, "rate": 2.0}
+    assert settings["settings"] == {"seed": 3, "chains": 4, "draws": 60, "warmup": None, "starts": None, "rate": 2.0}
     assert settings["title"] == "Made-up pelts: nothing but numbers"
     assert "warning: a note of the machine" in said.err
     assert "noise.hare.sigma" in said.err
     log = (run / "log.txt").read_text()
     assert "fitted in" in log
-    assert "sampled in" in log
+    assert "sampled 60 draws of each chain in" in log
     page = (run / "report.html").read_text()
     assert main(["report", str(run)]) == 0
     assert (run / "report.html").read_text() == page
@@ -399,9 +406,42 @@ def test_interruption_keeps_what_is_finished(bench, tmp_path, capsys):
         raise KeyboardInterrupt
 
     assert bench("sample", "pelts.py", sample=interrupt) == 130
-    assert "interrupted; what was finished is kept in runs/pelts" in capsys.readouterr().err
+    assert "interrupted; what was finished is kept: `sciad report runs/pelts` writes" in capsys.readouterr().err
     assert main(["report", "runs/pelts"]) == 0
     assert "Residuals of the fit" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
+
+
+def test_draws_of_an_interrupted_run_are_reported(bench, tmp_path, capsys):
+    assert bench("sample", "pelts.py", "--draws", "61", "--json") == 130
+    outcome = json.loads(capsys.readouterr().out)
+    assert outcome["interrupted"]
+    assert outcome["status"] == 130
+    assert "Do the chains agree?" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
+
+
+DERIVING = STUDY + """
+
+def derived(draws):
+    return {"twice": 2 * draws["noise.hare.sigma"]}
+"""
+
+
+def test_derived_quantities_get_rows_and_pictures(bench, tmp_path, capsys):
+    (tmp_path / "pelts.py").write_text(DERIVING)
+    bench("sample", "pelts.py", "--draws", "60", "--json")
+    table = json.loads(capsys.readouterr().out)["posterior"]
+    assert list(table)[-1] == "twice"
+    assert table["twice"]["mean"] == pytest.approx(2 * table["noise.hare.sigma"]["mean"], rel=1e-12)
+    assert table["twice"]["ess_bulk"] == pytest.approx(table["noise.hare.sigma"]["ess_bulk"], rel=1e-12)
+    assert "Traces of twice" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
+
+
+def test_error_of_a_study_that_derives_keeps_the_draws(bench, tmp_path):
+    (tmp_path / "pelts.py").write_text(DERIVING.replace("noise.hare.sigma", "no.such"))
+    assert bench("sample", "pelts.py", "--draws", "60") == 2
+    stored = xr.open_datatree(tmp_path / "runs" / "pelts" / "posterior.nc", engine="h5netcdf")
+    assert stored["posterior"].sizes["draw"] == 60
+    stored.close()
 
 
 def test_error_inside_a_verb_is_one_line_and_its_trace_is_in_the_log(bench, tmp_path, capsys):

@@ -23,8 +23,14 @@ class LotkaVolterra(eqx.Module):
 
     Notes
     -----
-    Priors are those of the lynx and hare study (B. Carpenter, *Predator-Prey Population Dynamics*, Stan case study, 2018),
-    for years and thousands of pelts; give your own for other units.
+    Priors are those of the lynx and hare study (B. Carpenter, *Predator-Prey Population Dynamics*, Stan case study,
+    2018), for years and thousands of pelts; give your own for other units.
+
+    Examples
+    --------
+    >>> rest = LotkaVolterra(alpha=param(1.0), beta=param(0.25), gamma=param(2.0), delta=param(0.5))
+    >>> rest(0.0, jnp.array([4.0, 4.0])).tolist()
+    [0.0, 0.0]
     """
 
     alpha: Param = param(prior=dist.TruncatedNormal(1.0, 0.5, low=0.0))
@@ -53,8 +59,14 @@ class SIR(eqx.Module):
 
     Notes
     -----
-    Source: W. O. Kermack and A. G. McKendrick (1927). Priors are those of L. Grinsztajn et al., *Bayesian workflow for disease
+    Source: W. O. Kermack and A. G. McKendrick, *A contribution to the mathematical theory of epidemics*, Proceedings of
+    the Royal Society A 115 (1927). Priors are those of L. Grinsztajn et al., *Bayesian workflow for disease
     transmission modeling in Stan*, Statistics in Medicine 40 (2021), for days.
+
+    Examples
+    --------
+    >>> SIR(beta=param(2.0), gamma=param(0.5))(0.0, jnp.array([50.0, 50.0, 0.0])).tolist()
+    [-50.0, 25.0, 25.0]
     """
 
     beta: Param = param(prior=dist.TruncatedNormal(2.0, 1.0, low=0.0))

@@ -6,23 +6,36 @@ Each gives a NumPyro distribution, and a residual whose square is the deviance: 
 
 Least squares on ``r`` is therefore maximum likelihood for every model here, and ``r`` is standardised: about N(0, 1).
 
+The expected (Fisher) information of an observation about μ gives the precision of a fit. About μ and the noise's own
+parameters together it is zero for all models here, so the two can be estimated, and their precision stated, apart.
+
 Source: P. McCullagh and J. A. Nelder, *Generalized Linear Models* (1989), sections 2.3 and 2.4.
 """
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
+from numpyro.distributions import constraints
 
 from sciad._errors import InputError
 from sciad._roles import Param, param
 
 
 class AbstractNoise(eqx.Module):
-    """Distribution of an observation given its prediction."""
+    """Distribution of an observation given its prediction.
+
+    Attributes
+    ----------
+    positive
+        Whether predictions must be positive.
+    """
+
+    positive: ClassVar[bool] = False
 
     @abstractmethod
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
@@ -33,12 +46,16 @@ class AbstractNoise(eqx.Module):
         """Return the signed deviance residual, in units of the noise."""
 
     @abstractmethod
-    def possible(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Return where `mean` is a prediction that this noise can scatter about."""
+    def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return the expected information of one observation about its prediction."""
 
     @abstractmethod
     def check(self, name: str, y: np.ndarray) -> None:
         """Raise InputError if the observations `y` of field `name` cannot come from this noise."""
+
+    def possible(self, mean: Float[Array, "..."]) -> Bool[Array, "..."]:
+        """Return where `mean` is a prediction that this noise can scatter about."""
+        return jnp.isfinite(mean) & (mean > 0) if self.positive else jnp.isfinite(mean)
 
 
 class Normal(AbstractNoise):
@@ -47,24 +64,29 @@ class Normal(AbstractNoise):
     Parameters
     ----------
     scale
-        Standard deviation, in the units of the field; to be inferred by `sample` it needs a prior.
+        Standard deviation, in the units of the field: a number if it is known, a `param` if not (with a prior, to be
+        inferred by `sample`). Default: unknown, from 1.
     """
 
-    scale: Param | Array
+    scale: Param
 
-    def __init__(self, scale: Param | Array | float | None = None) -> None:
-        self.scale = _positive(1.0 if scale is None else scale)
+    def __init__(self, scale: Param | ArrayLike | None = None) -> None:
+        self.scale = _positive(param(1.0) if scale is None else scale)
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
+        """Return `numpyro.distributions.Normal`."""
         return dist.Normal(mean, self.scale)
 
     def residual(self, mean: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``(y - μ) / scale``."""
         return (y - mean) / self.scale
 
-    def possible(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.isfinite(mean)
+    def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``1 / scale²``."""
+        return jnp.broadcast_to(1.0 / jnp.square(jnp.asarray(self.scale)), mean.shape)
 
     def check(self, name: str, y: np.ndarray) -> None:
+        """Accept any numbers."""
         del name, y
 
 
@@ -74,24 +96,30 @@ class LogNormal(AbstractNoise):
     Parameters
     ----------
     sigma
-        Standard deviation of the logarithm, about the relative error. Default prior: ``LogNormal(-1, 1)``.
+        Standard deviation of the logarithm, about the relative error: a number if it is known, a `param` if not.
+        Default: unknown, with prior ``LogNormal(-1, 1)``.
     """
 
-    sigma: Param | Array
+    positive: ClassVar[bool] = True
+    sigma: Param
 
-    def __init__(self, sigma: Param | Array | float | None = None) -> None:
-        self.sigma = param(0.3, prior=dist.LogNormal(-1.0, 1.0)) if sigma is None else _positive(sigma)
+    def __init__(self, sigma: Param | ArrayLike | None = None) -> None:
+        self.sigma = _positive(param(0.3, prior=dist.LogNormal(-1.0, 1.0)) if sigma is None else sigma)
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
+        """Return `numpyro.distributions.LogNormal`."""
         return dist.LogNormal(jnp.log(mean), self.sigma)
 
     def residual(self, mean: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``(log y - log μ) / sigma``."""
         return (jnp.log(y) - jnp.log(mean)) / self.sigma
 
-    def possible(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.isfinite(mean) & (mean > 0)
+    def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``1 / (μ sigma)²``."""
+        return 1.0 / jnp.square(mean * self.sigma)
 
     def check(self, name: str, y: np.ndarray) -> None:
+        """Accept positive numbers."""
         _refuse(name, y <= 0, y, "log-normal noise needs positive values", "Use sd.Normal() or sd.StudentT()")
 
 
@@ -101,71 +129,90 @@ class StudentT(AbstractNoise):
     Parameters
     ----------
     scale
-        Scale, in the units of the field; to be inferred by `sample` it needs a prior.
+        Scale, in the units of the field: a number if it is known, a `param` if not (with a prior, to be inferred by
+        `sample`). Default: unknown, from 1.
     df
-        Degrees of freedom :math:`\nu`, held fixed unless given as a `param`.
+        Degrees of freedom :math:`\nu`, likewise.
     """
 
-    scale: Param | Array
-    df: Param | Array
+    scale: Param
+    df: Param
 
-    def __init__(self, scale: Param | Array | float | None = None, df: Param | float = 4.0) -> None:
-        self.scale = _positive(1.0 if scale is None else scale)
-        self.df = df if isinstance(df, Param) else param(df, role="frozen")
+    def __init__(self, scale: Param | ArrayLike | None = None, df: Param | ArrayLike = 4.0) -> None:
+        self.scale = _positive(param(1.0) if scale is None else scale)
+        self.df = _positive(df)
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
+        """Return `numpyro.distributions.StudentT`."""
         return dist.StudentT(self.df, mean, self.scale)
 
     def residual(self, mean: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``sign(z) √((ν + 1) log(1 + z²/ν))``, of ``z = (y - μ) / scale``."""
         z = (y - mean) / self.scale
         w = z**2 / self.df
         tiny = w < 1e-8
         ratio = jnp.where(tiny, 1.0 - w / 2, jnp.log1p(jnp.where(tiny, 1.0, w)) / jnp.where(tiny, 1.0, w))
         return z * jnp.sqrt((self.df + 1) / self.df * ratio)  # r² = (ν + 1) log(1 + z²/ν)
 
-    def possible(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.isfinite(mean)
+    def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``(ν + 1) / (ν + 3) / scale²``."""
+        df, scale = jnp.asarray(self.df), jnp.asarray(self.scale)
+        return jnp.broadcast_to((df + 1.0) / (df + 3.0) / jnp.square(scale), mean.shape)
 
     def check(self, name: str, y: np.ndarray) -> None:
+        """Accept any numbers."""
         del name, y
 
 
 class NegativeBinomial(AbstractNoise):
-    r"""Counts, over-dispersed: :math:`\operatorname{E} y = \mu,\ \operatorname{Var} y = \mu + \text{dispersion}\,\mu^2`.
+    r"""Over-dispersed counts.
+
+    .. math:: \operatorname{E} y = \mu, \qquad \operatorname{Var} y = \mu + \text{dispersion}\,\mu^2
 
     Parameters
     ----------
     dispersion
-        Zero is Poisson noise. Default prior: ``Exponential(5)``.
+        Near zero is Poisson noise: a number if it is known, a `param` if not. Default: unknown, with prior
+        ``Exponential(5)``.
     """
 
-    dispersion: Param | Array
+    positive: ClassVar[bool] = True
+    dispersion: Param
 
-    def __init__(self, dispersion: Param | Array | float | None = None) -> None:
-        self.dispersion = param(0.1, prior=dist.Exponential(5.0)) if dispersion is None else _positive(dispersion)
+    def __init__(self, dispersion: Param | ArrayLike | None = None) -> None:
+        self.dispersion = _positive(param(0.1, prior=dist.Exponential(5.0)) if dispersion is None else dispersion)
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
+        """Return `numpyro.distributions.NegativeBinomial2`."""
         return dist.NegativeBinomial2(mean, jnp.reciprocal(jnp.asarray(self.dispersion)))
 
     def residual(self, mean: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-        k = jnp.reciprocal(jnp.asarray(self.dispersion))
-        pearson = (y - mean) / jnp.sqrt(mean + mean**2 / k)
+        """Return ``sign(y - μ) √(2 [y log(y/μ) - (y + k) log((y + k)/(μ + k))])``, with ``k = 1/dispersion``."""
+        d = jnp.asarray(self.dispersion)
+        pearson = (y - mean) / jnp.sqrt(mean) / jnp.sqrt(1.0 + d * mean)
         near = jnp.abs(pearson) < 1e-4  # where the deviance is lost in rounding and equals Pearson's statistic
         m = jnp.where(near, y + 1.0, mean)
-        y_safe = jnp.where(y > 0, y, 1.0)
-        deviance = 2 * (jnp.where(y > 0, y * jnp.log(y_safe / m), 0.0) - (y + k) * jnp.log((y + k) / (m + k)))
-        return jnp.where(near, pearson, jnp.sign(y - m) * jnp.sqrt(jnp.maximum(deviance, 1e-300)))
+        seen = y * jnp.log1p(jnp.where(y > 0, (y - m) / m, 0.0))  # y log(y/μ), zero for y = 0
+        half = seen - (y + 1.0 / d) * jnp.log1p(d * (y - m) / (1.0 + d * m))
+        return jnp.where(near, pearson, jnp.sign(y - m) * jnp.sqrt(2.0 * half))
 
-    def possible(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.isfinite(mean) & (mean > 0)
+    def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return ``1 / (μ + dispersion μ²)``."""
+        return 1.0 / (mean + jnp.square(mean) * self.dispersion)
 
     def check(self, name: str, y: np.ndarray) -> None:
+        """Accept whole numbers from zero."""
         _refuse(name, y < 0, y, "counts cannot be negative", "Correct the data, or use sd.Normal()")
         _refuse(name, y != np.round(y), y, "counts must be whole numbers", "Round them, or use sd.LogNormal()")
 
 
-def _positive(value: Param | Array | float) -> Param:
-    return value if isinstance(value, Param) else param(value, constraint=dist.constraints.positive)
+def _positive(value: Param | ArrayLike) -> Param:
+    """Return a number as a known constant; a parameter as it is, held positive where nothing else is said."""
+    if not isinstance(value, Param):
+        return param(value, role="frozen", constraint=constraints.positive)
+    if value.prior is None and value.spec.constraint is None:
+        return param(value.array, role=value.role, constraint=constraints.positive, unit=value.unit)
+    return value
 
 
 def _refuse(name: str, bad: np.ndarray, y: np.ndarray, why: str, remedy: str) -> None:

@@ -184,10 +184,12 @@ def add_posterior(
 
 
 def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
-    """Add the comparison with the reference and the checks of the posterior."""
-    assert contents.summary is not None
+    """Add the comparison with the reference and the checks of the posterior, parameters in the order of the fit."""
     draws = contents.group("posterior")
+    assert contents.summary is not None
     assert draws is not None
+    first = [name for name in (contents.fit or {"table": ()})["table"] if name in contents.summary.index]
+    contents.summary = contents.summary.loc[[*first, *contents.summary.index.difference(first, sort=False)]]
     if reference is not None:
         contents.reference = dict(reference)
         contents.comparison = compare(contents.summary, reference)

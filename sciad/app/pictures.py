@@ -139,7 +139,7 @@ def _residual_row(
     memory = _autocorrelations(values)
     outside = int((np.abs(values) > 1.96).sum())
     verdict = (
-        f"Mean {values.mean():+.2f}, standard deviation {values.std(ddof=1):.2f} (1 expected), "
+        f"Mean {round(float(values.mean()), 2) + 0.0:+.2f}, standard deviation {values.std(ddof=1):.2f} (1 expected), "
         f"{outside} of {values.size} beyond ±1.96 (about {0.05 * values.size:.0f} expected), "
         f"autocorrelation at lag 1 {memory[0]:+.2f}."
     )
@@ -166,7 +166,8 @@ def _shown(contents: Contents) -> list[tuple[str, np.ndarray]]:
     draws = contents.group("posterior")
     if draws is None or contents.summary is None:
         return []
-    every = [(name, values) for name, values in scalars(draws) if name in contents.summary.index]
+    found = dict(scalars(draws))
+    every = [(str(name), found[str(name)]) for name in contents.summary.index if name in found]
     if len(every) <= _MOST_PARAMETERS:
         return every
     worst = _least_mixed(contents.summary.loc[[name for name, _ in every]], _MOST_PARAMETERS)

@@ -1,5 +1,6 @@
 """Prior densities beside the posterior's draws."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -52,5 +53,7 @@ def _density(prior: Any, at: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
     """Density of one element of a prior, zero outside the support, where a log density may be anything."""
     grid = at.reshape((-1,) + (1,) * len(prior.batch_shape))
     inside = np.asarray(prior.support(grid))
-    density = np.where(inside, np.exp(np.asarray(prior.log_prob(grid))), 0.0)
+    with warnings.catch_warnings():  # of values out of the support, whose densities are put to zero
+        warnings.simplefilter("ignore", UserWarning)
+        density = np.where(inside, np.exp(np.asarray(prior.log_prob(grid))), 0.0)
     return np.broadcast_to(density, (at.size, *prior.batch_shape))[(slice(None), *place)]

@@ -79,7 +79,7 @@ def render(contents: Contents) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "seconds": seconds, "words": words}
+    environment.filters |= {"number": number, "seconds": seconds, "signed": signed, "words": words}
     template = environment.from_string((folder / "report.html.j2").read_text(encoding="utf-8"))
     names = itertools.count()
     return template.render(
@@ -94,6 +94,7 @@ def render(contents: Contents) -> str:
         chains=list(pictures.chains(contents, names)),
         pairs=pictures.pairs(contents, names),
         residuals=list(pictures.residuals(contents, names)),
+        optimiser={name: _brief(value) for name, value in (contents.fit or {"stats": {}})["stats"].items()},
         sampler={name: _brief(value) for name, value in contents.diagnostics.items()},
         machine={name: value for name, value in contents.environment.items() if name != "packages"},
     )
@@ -138,6 +139,17 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{decimals}f}"
 
 
+def signed(value: float) -> str:
+    """Write a number with its sign, and a minus as wide as the plus.
+
+    Examples
+    --------
+    >>> signed(0.513), signed(-0.2849)
+    ('+0.51', '−0.28')
+    """
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def seconds(value: float) -> str:
     """Write a duration.
 
@@ -166,7 +178,7 @@ def _facts(contents: Contents) -> Iterator[tuple[str, str]]:
     draws = contents.group("posterior")
     if contents.summary is not None and draws is not None:
         chains, length = draws.sizes["chain"], draws.sizes["draw"]
-        yield "parameters", str(len(contents.summary))
+        yield "parameters", str(len(contents.fit["table"] if contents.fit else contents.summary))
         yield "draws", f"{chains} × {length}"
         yield "largest R-hat", f"{contents.summary['r_hat'].max():.3f}"
         yield "least bulk ESS", f"{contents.summary['ess_bulk'].min():.0f}"

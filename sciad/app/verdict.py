@@ -154,7 +154,7 @@ def headline(checks: Sequence[Check]) -> str:
         return f"Do not use these numbers yet: {_listed(failed)} did not pass."
     if noted:
         return f"The result can be used; look at {_listed(noted)} first."
-    return f"The result can be used: all {len(checks)} checks passed."
+    return f"The result can be used: {f'all {len(checks)} checks' if len(checks) > 1 else 'the one check'} passed."
 
 
 def _r_hat(summary: pd.DataFrame) -> Check:

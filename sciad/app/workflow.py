@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 import sciad as sd
+from sciad._errors import InputError
 from sciad.app import report, studies
 from sciad.app.console import Console
 from sciad.app.contents import Contents, add_posterior, gather, save_fit, save_posterior
@@ -62,8 +63,10 @@ def run_study(
         notes = prepare(devices=cores())
         loaded = studies.load(study)
         settings = studies.choose(loaded.settings, changes)
-        observations = loaded.data(data)
-        problem, program = loaded.problem(observations, settings), loaded.program(settings)
+        with _naming(data):
+            observations = loaded.data(data)
+            problem = loaded.problem(observations, settings)
+        program = loaded.program(settings)
     run = Run.create(root, name)
     console.attach(run.log, str(run.folder))
     for note in notes:
@@ -78,6 +81,18 @@ def run_study(
             _sample(run, contents, loaded, problem, data, timings, console)
         _conclude(run, contents, console)
     return _outcome(run, contents)
+
+
+@contextlib.contextmanager
+def _naming(file: str | None) -> Iterator[None]:
+    """Put the name of the user's file before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        if file is None or file in str(error):
+            raise
+        message = f"{file}: {error}"
+        raise InputError(message) from error
 
 
 def _save_setting(run: Run, study: studies.Study, settings: Mapping[str, Any], data: Any, file: str | None) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from sciad._errors import InputError, did_you_mean
 
@@ -28,32 +29,72 @@ def observations(
     Raises
     ------
     InputError
-        If a field is missing or not numeric, dimensions do not fit, times are not ascending, distinct and at or after `t0`,
-        or nothing is observed.
+        If a field is missing or not numeric, dimensions do not fit, times are not ascending, distinct and at or after
+        `t0`, or nothing is observed.
     """
     if not isinstance(data, xr.Dataset):
         msg = f"`data` is a {type(data).__name__}; expected an xarray.Dataset. `sciad.read` makes one from a file."
         raise InputError(msg)
     for field in fields:
-        if field not in data.data_vars:
-            msg = f"The data have no variable {field!r}. {did_you_mean(field, map(str, data.data_vars))}"
-            raise InputError(msg)
-        if data[field].dtype.kind not in "fiub":
-            msg = f"{field!r} holds {data[field].dtype}, not numbers: convert or drop the column."
-            raise InputError(msg)
+        _check_variable(data, field, "variable")
     time, experiment = _dimensions(data, fields, time, experiment)
     times = _times(data, time, t0)
     order = ([experiment] if experiment else []) + [time]
+    for field in fields:
+        if set(data[field].dims) != set(order):
+            msg = f"{field!r} has dimensions {data[field].dims}; expected {tuple(order)}, as other fields have."
+            raise InputError(msg)
     values = np.stack([data[f].transpose(*order).to_numpy().astype(float) for f in fields], axis=-1)
     values = values if experiment else values[None]
     if np.isinf(values).any():
-        msg = "The data hold infinite values: correct them, or make them NaN and read with missing='mask'."
+        msg = f"The data hold {np.isinf(values).sum()} infinite values: correct them, or make them NaN, which means "
+        msg += "not observed."
         raise InputError(msg)
     observed = ~np.isnan(values)
     if not observed.any():
         msg = f"No observation is left of {', '.join(fields)}: every value is missing."
         raise InputError(msg)
     return Observations(time, experiment, times, values, observed)
+
+
+def input_arrays(data: xr.Dataset, names: Sequence[str], seen: Observations) -> dict[str, Array]:
+    """Return inputs with a leading experiment axis, and a time axis if they change.
+
+    Raises
+    ------
+    InputError
+        If an input is missing, not numeric, not known everywhere, or has other dimensions.
+    """
+    arrays = {}
+    for name in (names,) if isinstance(names, str) else names:
+        _check_variable(data, name, "input")
+        allowed = [dim for dim in (seen.experiment, seen.time) if dim]
+        extra = [str(dim) for dim in data[name].dims if dim not in allowed]
+        if extra:
+            msg = f"Input {name!r} has dimension {', '.join(extra)}; expected {' and '.join(allowed)} at most."
+            raise InputError(msg)
+        dims = [dim for dim in allowed if dim in data[name].dims]
+        array = data[name].transpose(*dims).to_numpy().astype(float)
+        if not np.isfinite(array).all():
+            msg = f"Input {name!r} has missing or infinite values: an input must be known everywhere."
+            raise InputError(msg)
+        experiments = seen.values.shape[0]
+        by_experiment = seen.experiment in dims
+        arrays[name] = jnp.asarray(array if by_experiment else np.broadcast_to(array, (experiments, *array.shape)))
+    return arrays
+
+
+def _check_variable(data: xr.Dataset, name: str, what: str) -> None:
+    if name not in data.variables:
+        msg = f"The data have no {what} {name!r}. {did_you_mean(name, map(str, data.data_vars))}"
+        raise InputError(msg)
+    if data[name].dtype.kind not in "fiub":
+        msg = f"{name!r} holds {_kind(data[name].dtype)}, not numbers: convert it, or leave it out."
+        raise InputError(msg)
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "dates" if dtype.kind in "mM" else "text" if dtype.kind in "OUST" else str(dtype)
 
 
 def _dimensions(
@@ -84,27 +125,25 @@ def _times(data: xr.Dataset, time: str, t0: float | None) -> Float[np.ndarray, "
     if times.dtype.kind in "mM":
         msg = f"{time!r} holds dates; an equation needs numbers. Read the file with `time_unit='day'`, or convert."
         raise InputError(msg)
+    if times.dtype.kind not in "fiu":
+        msg = f"{time!r} holds {_kind(times.dtype)}; expected times as numbers."
+        raise InputError(msg)
     times = times.astype(float)
     if times.size == 0:
         msg = f"No data are left: {time!r} is empty."
         raise InputError(msg)
-    steps = np.diff(times)
-    if (steps <= 0).any():
-        at = int(np.argmax(steps <= 0)) + 1
-        what = "repeats" if steps[at - 1] == 0 else "goes back"
-        msg = (
-            f"{time!r} {what} at entry {at} ({times[at]:g} after {times[at - 1]:g}): times must ascend. Sort them "
-            "(`data.sortby`), and average repeated ones or give them an experiment dimension."
-        )
-        raise InputError(
-            msg
-        )
-    if t0 is not None and times[0] < t0:
-        msg = (
-            f"{int((times < t0).sum())} observations lie before t0={t0:g}, the first at {times[0]:g}: the solve starts at t0. "
-            "Lower t0 or drop them."
-        )
-        raise InputError(
-            msg
-        )
+    if not np.isfinite(times).all():
+        msg = f"{time!r} has {np.sum(~np.isfinite(times))} missing or infinite times: drop these entries."
+        raise InputError(msg)
+    back = np.flatnonzero(np.diff(times) <= 0)
+    if back.size:
+        before, after = times[back[0]], times[back[0] + 1]
+        msg = f"{time!r} {'repeats' if before == after else 'goes back'} at entry {back[0] + 1} ({after:g} after "
+        msg += f"{before:g}): times must ascend. Sort them (`data.sortby`), and average repeated ones or give them an "
+        msg += "experiment dimension."
+        raise InputError(msg)
+    if t0 is not None and not times[0] >= t0:
+        msg = f"{np.sum(~(times >= t0))} of {times.size} observations lie before t0={t0:g}, the first at {times[0]:g}, "
+        msg += "and the solve starts at t0. Lower t0 or drop them."
+        raise InputError(msg)
     return times

@@ -1,5 +1,6 @@
 """Ordinary differential equations joined to observations."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,15 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
+from numpyro.distributions import constraints
 
-from sciad._errors import InputError, OptionError, check_names
+from sciad._errors import InputError
 from sciad._roles import Param, fill, param, unwrap
 from sciad._target import Target
+from sciad._typing import Real
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
-from sciad.problems.observations import observations
+from sciad.problems.checks import asked_times, check_known, check_program
+from sciad.problems.observations import input_arrays, observations
 from sciad.solvers.ode import ODE
+
+HALF = 0.5  # guessed initial value of a state whose first count is zero
 
 Observe = Callable[[Any, Array, Array], Mapping[str, Array]]
 
@@ -37,9 +43,11 @@ class Prediction(NamedTuple):
 
 
 class ODEProblem:
-    r"""Observations :math:`y_{ek}` of experiment :math:`e` at time :math:`t_k` of a system of ordinary differential equations.
+    r"""A system of ordinary differential equations joined to observations.
 
-    .. math:: \dot x = f_\theta(t, x), \quad x(t_0) = x_0, \qquad y_{ek} \sim \text{noise}(h(x(t_k)))
+    .. math:: \dot x = f_\theta(t, x), \quad x(t_0) = x_0, \qquad y_{ek} \sim \text{noise}(h(x_e(t_k)))
+
+    for experiment :math:`e` at time :math:`t_k`.
 
     Parameters
     ----------
@@ -50,16 +58,17 @@ class ODEProblem:
     states
         Names of the state's entries, in the order of the right-hand side; default: `fields`.
     noise
-        A noise model for all fields, each with its own parameters, or a mapping from field to noise model.
+        A noise model for all fields, each with its own parameters, or a mapping from field to noise model. Default:
+        `LogNormal`.
     initial
-        Initial value of each state: a number (known), a `param` (unknown), or an array with one value an experiment.
-        Default for an observed state: unknown, guessed at its first observation, without prior.
+        Initial value of each state: a number (known) or a `param` (unknown), either with one value or one for each
+        experiment. Default for an observed state: unknown, guessed at its first observation, without prior.
     observe
         How fields follow from states: a mapping from field to state, or a function ``(model, t, y) -> {field: value}``.
         Default: fields are the states of the same name.
     inputs
-        Variables of the data that enter the equation, called as ``model(t, y, inputs)``: over experiment alone, constants; over
-        time too, interpolated linearly.
+        Variables of the data that enter the equation, then called as ``model(t, y, inputs)`` with a dictionary: over
+        experiment alone, constants; over time too, interpolated linearly, and held beyond the first and last time.
     time, experiment
         Names of these dimensions, where the data leave a doubt.
     t0
@@ -71,6 +80,14 @@ class ODEProblem:
     ------
     InputError
         Data, names or shapes that do not fit together; each message names the remedy.
+
+    Examples
+    --------
+    >>> data = xr.Dataset({"mass": ("hour", [8.0, 4.0, 2.0])}, coords={"hour": [0.0, 1.0, 2.0]})
+    >>> problem = ODEProblem(data, initial={"mass": 8.0})
+    >>> halving = lambda t, y: -jnp.log(2.0) * y
+    >>> problem.predict(halving).mean[0, :, 0].round(3).tolist()
+    [8.0, 4.0, 2.0]
     """
 
     def __init__(
@@ -99,21 +116,37 @@ class ODEProblem:
         self.observations = observations(data, self.fields, time, experiment, t0)
         self.t0 = float(self.observations.times[0] if t0 is None else t0)
         self.solver = ODE() if solver is None else solver
-        self.inputs = tuple(inputs)
-        self._inputs = _input_arrays(data, self.inputs, self.observations.time, self.observations.experiment)
-        self._observe = _observation(observe, self.fields, self.states)
+        self.inputs = input_arrays(data, inputs, self.observations)
+        self._observe, sources = _observation(observe, self.fields, self.states)
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
-        self._initial = self._each_initial(dict(initial or {}))
+        self._initial = self._each_initial(dict(initial or {}), sources)
 
     # --- the program -----------------------------------------------------------------------------------------------
 
     def complete(self, model: PyTree) -> ODEProgram:
-        """Return the model with the problem's initial state and noise; a complete program comes back as it is."""
+        """Return the model with the problem's initial state and noise; a complete program comes back as it is.
+
+        Raises
+        ------
+        InputError
+            If model and problem do not fit together: names, shapes, or a right-hand side that is not finite.
+        """
         if isinstance(model, ODEProgram):
+            for what, have, wanted in (("initial", model.initial, self.states), ("noise", model.noise, self.fields)):
+                if set(have) != set(wanted):
+                    msg = f"The program's {what} names {', '.join(have)}, and the problem's {', '.join(wanted)}: "
+                    msg += "it belongs to another problem. Give the model alone (`program.model`)."
+                    raise InputError(msg)
             return model
         program = fill(ODEProgram(model, dict(self._initial), dict(self._noise)))
-        self._check(program)
+        check_program(self, program)
         return program
+
+    def with_solver(self, solver: ODE) -> "ODEProblem":
+        """Return the problem with another solver."""
+        new = copy.copy(self)
+        new.solver = solver
+        return new
 
     def label(self, path: str) -> str:
         """Name a leaf of a complete program for people: ``model.alpha`` is ``alpha``."""
@@ -135,212 +168,188 @@ class ODEProblem:
 
     # --- likelihood ------------------------------------------------------------------------------------------------
 
-    def predict(self, program: PyTree, times: Float[np.ndarray, " times"] | None = None) -> Prediction:
-        """Return the predicted fields at the observed, or at other, times; differentiable."""
+    def predict(self, program: PyTree, times: ArrayLike | None = None) -> Prediction:
+        """Return the predicted fields at the observed, or at other, times; differentiable.
+
+        Raises
+        ------
+        InputError
+            If times are empty, unsorted, or before ``t0``.
+        """
         program = unwrap(self.complete(program))
-        times = self.observations.times if times is None else np.asarray(times, float)
+        times = self.observations.times if times is None else asked_times(times, self.t0)
         start = jnp.stack([jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states], axis=-1)
 
         def one(y0: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
-            field = self._right_hand_side(program.model, inputs)
-            solution = self.solver(field, y0, ts=times, t0=self.t0, t1=max(times[-1], self.t0), throw=False)
-            ok = solution.ok
-            ys = jnp.where(ok, solution.ys, 1.0)
-            observed = jax.vmap(lambda t, y: self._observe(program.model, t, y))(jnp.asarray(times), ys)
-            return jnp.stack([observed[f] for f in self.fields], axis=-1), ok
+            field = self.right_hand_side(program.model, inputs)
+            solution = self.solver(field, y0, ts=times, t0=self.t0, t1=times[-1], throw=False)
+            ys = jnp.where(solution.ok, solution.ys, 1.0)
+            observed = jax.vmap(lambda t, y: self.observed(program.model, t, y))(jnp.asarray(times), ys)
+            return jnp.where(solution.ok, observed, 1.0), solution.ok
 
         experiments = self.observations.values.shape[0]
-        if experiments == 1:
-            inputs = jax.tree.map(lambda u: u[0], self._inputs)
-            mean, ok = one(start.reshape(-1), inputs)
-            return self._possible(program, mean[None], ok[None])
-        mean, ok = jax.vmap(one)(jnp.broadcast_to(start, (experiments, len(self.states))), self._inputs)
-        return self._possible(program, mean, ok)
+        if experiments == 1:  # one solve, not a batch of one
+            mean, ok = one(start.reshape(-1), jax.tree.map(lambda u: u[0], self.inputs))
+            return Prediction(mean[None], ok[None])
+        return Prediction(*jax.vmap(one)(jnp.broadcast_to(start, (experiments, len(self.states))), self.inputs))
 
-    def log_likelihoods(self, program: PyTree, prediction: Prediction) -> Float[Array, "experiments times fields"]:
+    def observed(self, model: PyTree, t: Array, y: Array) -> Float[Array, " fields"]:
+        """Return the fields that follow from a state."""
+        found = self._observe(model, t, y)
+        return jnp.stack([jnp.asarray(found[f], y.dtype) for f in self.fields])
+
+    def log_likelihoods(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return the log-likelihood of each observation, zero where there is none."""
-        noise = unwrap(program.noise)
-        seen, values = self.observations.observed, self._filled()
-        each = [noise[f].distribution(prediction.mean[..., i]).log_prob(values[..., i]) for i, f in enumerate(self.fields)]
-        return jnp.where(seen, jnp.stack(each, axis=-1), 0.0)
+        mean, _ = self._possible(program, prediction)
+        return self._each(program, lambda noise, m, y: noise.distribution(m).log_prob(y), mean)
 
     def log_likelihood(self, program: PyTree) -> Float[Array, ""]:
-        """Return the log-likelihood; -inf, with zero gradient, where a solve fails."""
+        """Return the log-likelihood; -inf, with zero gradient, where a solve fails or a prediction is impossible."""
         program = self.complete(program)
         prediction = self.predict(program)
         total = jnp.sum(self.log_likelihoods(program, prediction))
-        ok = jnp.all(prediction.ok) & jnp.isfinite(total)
+        ok = jnp.all(self._possible(program, prediction).ok) & jnp.isfinite(total)
         return jnp.where(ok, jnp.where(ok, total, 0.0), -jnp.inf)
 
     def residuals(self, program: PyTree) -> tuple[Float[Array, "experiments times fields"], Prediction]:
-        """Return standardised residuals, zero where nothing was observed, and the prediction they belong to."""
+        """Return standardised residuals, zero where nothing was observed, and the prediction they belong to.
+
+        The prediction is not `ok` where it is impossible for the noise: a negative median, say.
+        """
         program = self.complete(program)
-        prediction, noise, values = self.predict(program), unwrap(program.noise), self._filled()
-        each = [noise[f].residual(prediction.mean[..., i], values[..., i]) for i, f in enumerate(self.fields)]
-        return jnp.where(self.observations.observed, jnp.stack(each, axis=-1), 0.0), prediction
+        prediction = self._possible(program, self.predict(program))
+        return self._each(program, lambda noise, m, y: noise.residual(m, y), prediction.mean), prediction
+
+    def weights(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
+        """Return the root of each observation's expected information over the slope of its residual.
+
+        By them, rows of the residuals' Jacobian become rows whose squares add up to the expected information. They are
+        one for normal and log-normal noise.
+        """
+
+        def weight(noise: AbstractNoise, m: Array, y: Array) -> Array:
+            slope = jax.grad(lambda m: jnp.sum(noise.residual(m, y)))(m)
+            return jnp.sqrt(noise.information(m)) / jnp.abs(slope)
+
+        return self._each(program, weight, self._possible(program, prediction).mean)
 
     def replicator(self, program: PyTree) -> Callable[[Array, PRNGKeyArray], tuple[Array, Array]]:
-        """Return a function from an unconstrained vector and a key to new observations and log-likelihoods of the old ones.
+        """Return a function from a vector and a key to new observations and log-likelihoods of the old ones.
 
-        Both have shape (experiment, time, field), and are NaN where the solve fails.
+        The vector is unconstrained. Both answers have shape (experiment, time, field), and are NaN where the solve
+        fails.
         """
         vectorized = vectorize(self.complete(program))
 
         def replicate(vector: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             program = vectorized.program(vector)
-            prediction, noise = self.predict(program), unwrap(program.noise)
-            keys = jax.random.split(key, len(self.fields))
+            mean, ok = self._possible(program, self.predict(program))
+            noise, keys = unwrap(program.noise), jax.random.split(key, len(self.fields))
             drawn = [
-                noise[f].distribution(prediction.mean[..., i]).sample(k).astype(prediction.mean.dtype)
+                noise[f].distribution(mean[..., i]).sample(k).astype(mean.dtype)
                 for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
             ]
-            ok = prediction.ok[:, None, None]
-            return tuple(jnp.where(ok, x, jnp.nan) for x in (jnp.stack(drawn, axis=-1), self.log_likelihoods(program, prediction)))
+            ok = ok[:, None, None]
+            likelihoods = self.log_likelihoods(program, Prediction(mean, ok))
+            return jnp.where(ok, jnp.stack(drawn, axis=-1), jnp.nan), jnp.where(ok, likelihoods, jnp.nan)
 
         return replicate
 
-    def dataset(self, values: np.ndarray, times: np.ndarray | None = None, *, lead: Sequence[str] = ()) -> xr.Dataset:
+    def dataset(self, values: ArrayLike, times: ArrayLike | None = None, *, lead: Sequence[str] = ()) -> xr.Dataset:
         """Return arrays over (…, experiment, time, field) as a dataset with the names and units of the data."""
         seen = self.observations
         dims = [*lead, *([seen.experiment] if seen.experiment else []), seen.time]
         values = np.asarray(values) if seen.experiment else np.asarray(values)[..., 0, :, :]
-        coords: dict[str, Any] = {seen.time: seen.times if times is None else times}
+        coords: dict[str, Any] = {seen.time: seen.times if times is None else np.asarray(times, float)}
         if seen.experiment and seen.experiment in self.data.coords:
             coords[seen.experiment] = self.data[seen.experiment].to_numpy()
-        return xr.Dataset(
-            {f: (dims, values[..., i], self.data[f].attrs) for i, f in enumerate(self.fields)}, coords=coords
-        )
+        made = {f: (dims, values[..., i], self.data[f].attrs) for i, f in enumerate(self.fields)}
+        return xr.Dataset(made, coords=coords)
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def _possible(self, program: ODEProgram, mean: Array, ok: Array) -> Prediction:
-        """Mark an impossible prediction (a negative median, say) as a failed solve; ones stand in for it."""
-        possible = jnp.stack([program.noise[f].possible(mean[..., i]) for i, f in enumerate(self.fields)], axis=-1)
-        ok = ok & jnp.all(possible, axis=(1, 2))
-        return Prediction(jnp.where(ok[:, None, None], mean, 1.0), ok)
+    def _possible(self, program: ODEProgram, prediction: Prediction) -> Prediction:
+        """Put ones where a prediction is impossible for the noise; an experiment where one was observed is not ok."""
+        mean, noise = prediction.mean, unwrap(program.noise)
+        possible = jnp.stack([noise[f].possible(mean[..., i]) for i, f in enumerate(self.fields)], axis=-1)
+        ok = prediction.ok & jnp.all(possible | ~self.observations.observed, axis=(1, 2))
+        return Prediction(jnp.where(possible, mean, 1.0), ok)
 
-    def _filled(self) -> Array:
-        """Observations with a harmless value where there is none."""
-        return jnp.asarray(np.where(self.observations.observed, self.observations.values, 1.0))
+    def _each(self, program: ODEProgram, function: Callable[[Any, Array, Array], Any], mean: Array) -> Array:
+        """Return ``function(noise, mean, y)`` of each field, zero where nothing was observed."""
+        noise, seen = unwrap(program.noise), self.observations.observed
+        values = jnp.asarray(np.where(seen, self.observations.values, 1.0))
+        each = [function(noise[f], mean[..., i], values[..., i]) for i, f in enumerate(self.fields)]
+        return jnp.where(seen, jnp.stack(each, axis=-1), 0.0)
 
-    def _right_hand_side(self, model: Any, inputs: dict[str, Array]) -> Callable[..., Array]:
-        if not inputs:
-            return lambda t, y, _: model(t, y)
+    def right_hand_side(self, model: Callable[..., Any], inputs: dict[str, Array]) -> Callable[..., Array]:
+        """Return ``f(t, y, args)`` with the inputs of one experiment put in; lists of slopes become arrays."""
         knots = jnp.asarray(self.observations.times)
 
-        def field(t: Array, y: Array, _: None) -> Array:
+        def field(t: Real, y: Array, _: None) -> Array:
             now = {name: jnp.interp(t, knots, u) if jnp.ndim(u) else u for name, u in inputs.items()}
-            return model(t, y, now)
+            return jnp.asarray(model(t, y, now) if inputs else model(t, y))
 
         return field
 
     def _each_noise(self, noise: AbstractNoise | Mapping[str, AbstractNoise]) -> dict[str, AbstractNoise]:
-        if isinstance(noise, AbstractNoise):
+        if not isinstance(noise, Mapping):
             noise = dict.fromkeys(self.fields, noise)
-        check_names("noise", noise, self.fields)
-        missing = [f for f in self.fields if f not in noise]
-        if missing:
-            msg = f"No noise model for {', '.join(missing)}: give one to each observed field."
-            raise InputError(msg)
+        check_known("noise", noise, "observed field", self.fields)
+        seen = self.observations
         for i, field in enumerate(self.fields):
-            noise[field].check(field, self.observations.values[..., i][self.observations.observed[..., i]])
+            if not isinstance(noise.get(field), AbstractNoise):
+                got = repr(noise[field]) if field in noise else "nothing"
+                msg = f"The noise of {field!r} is {got}; expected a noise model, such as sd.LogNormal()."
+                raise InputError(msg)
+            noise[field].check(field, seen.values[..., i][seen.observed[..., i]])
         return {field: noise[field] for field in self.fields}
 
-    def _each_initial(self, given: dict[str, Any]) -> dict[str, PyTree]:
-        check_names("initial", given, self.states)
-        return {state: self._initial_value(state, given) for state in self.states}
+    def _each_initial(self, given: dict[str, Any], sources: Mapping[str, str]) -> dict[str, PyTree]:
+        check_known("initial", given, "state", self.states)
+        return {state: self._initial_value(state, given, sources.get(state)) for state in self.states}
 
-    def _initial_value(self, state: str, given: dict[str, Any]) -> Param:
+    def _initial_value(self, state: str, given: dict[str, Any], field: str | None) -> Param:
         if state in given:
             value = given[state]
             return value if isinstance(value, Param) else param(value, role="frozen")
-        if state not in self.fields:
-            msg = (
-                f"State {state!r} is not observed and has no initial value: give `initial={{{state!r}: ...}}`, a number if it is "
-                "known or `sciad.param(...)` if not."
-            )
-            raise InputError(
-                msg
-            )
-        column = self.observations.values[..., self.fields.index(state)]
-        first = [row[np.argmax(~np.isnan(row))] for row in column]
-        return param(np.asarray(first[0] if len(first) == 1 else first), unit=self.data[state].attrs.get("units", ""))
-
-    def _check(self, program: ODEProgram) -> None:
-        """Evaluate the right-hand side once at the start: shape and value."""
-        if not callable(program.model):
-            msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
+        if field is None:
+            msg = f"State {state!r} is not observed and has no initial value. Give `initial={{{state!r}: ...}}`: "
+            msg += "a number if it is known, `sciad.param(...)` if not."
             raise InputError(msg)
-        plain = unwrap(program)
-        initial = [jnp.asarray(plain.initial[s], jnp.result_type(float)) for s in self.states]
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(program)):
-            return
-        for state, value in zip(self.states, initial, strict=True):
-            if value.ndim > 1 or (value.ndim == 1 and value.size != self.observations.values.shape[0]):
-                msg = (
-                    f"initial[{state!r}] has shape {value.shape}; expected one value, or one for each of the "
-                    f"{self.observations.values.shape[0]} experiments."
-                )
-                raise InputError(
-                    msg
-                )
-        y0 = jnp.stack([jnp.ravel(value)[0] for value in initial])
-        field = self._right_hand_side(plain.model, jax.tree.map(lambda u: u[0], self._inputs))
-        slope = jax.jit(field)(jnp.asarray(self.t0), y0, None)
-        if jnp.shape(slope) != y0.shape:
-            msg = (
-                f"The right-hand side returned shape {jnp.shape(slope)} for the {y0.size} states {', '.join(self.states)}: return "
-                "one slope for each, as a vector."
-            )
-            raise InputError(
-                msg
-            )
-        if not bool(jnp.all(jnp.isfinite(slope))):
-            msg = (
-                f"The right-hand side is {np.asarray(slope)} at t={self.t0:g}, y={np.asarray(y0)}: not finite at the very start. "
-                "Check its formula and the parameters' values."
-            )
-            raise InputError(
-                msg
-            )
+        column = self.observations.values[..., self.fields.index(field)]
+        first = [next(iter(row[~np.isnan(row)]), np.nan) for row in column]
+        if np.isnan(first).any():
+            msg = f"{field!r} is never observed in {np.isnan(first).sum()} of {len(first)} experiments, so no initial "
+            msg += f"value can be guessed. Give `initial={{{state!r}: ...}}`."
+            raise InputError(msg)
+        unit = self.data[field].attrs.get("units", "")
+        if self._noise[field].positive:
+            return param(_squeezed(np.maximum(first, HALF)), constraint=constraints.positive, unit=unit)
+        return param(_squeezed(np.asarray(first)), unit=unit)
 
 
-def _observation(observe: Mapping[str, str] | Observe | None, fields: Sequence[str], states: Sequence[str]) -> Observe:
+def _squeezed(values: np.ndarray) -> np.ndarray:
+    return values[0] if values.size == 1 else values
+
+
+def _observation(
+    observe: Mapping[str, str] | Observe | None, fields: Sequence[str], states: Sequence[str]
+) -> tuple[Observe, dict[str, str]]:
+    """Return how fields follow from the state, and the field that shows each state, where one does."""
     if callable(observe):
-        return observe
+        return observe, {}
     mapping = {field: field for field in fields} if observe is None else dict(observe)
-    check_names("observe", mapping, fields)
+    check_known("observe", mapping, "observed field", fields)
     lost = [field for field in fields if mapping.get(field) not in states]
     if lost:
-        msg = (
-            f"Nothing predicts {', '.join(lost)}: the states are {', '.join(states)}. Give `observe={{field: state}}`, or a function "
-            "`observe(model, t, y) -> {field: value}`."
-        )
-        raise InputError(
-            msg
-        )
-    index = {field: tuple(states).index(mapping[field]) for field in fields}
-    return lambda model, t, y: {field: y[i] for field, i in index.items()}  # noqa: ARG005
+        msg = f"Nothing predicts {', '.join(lost)}: the states are {', '.join(states)}. Give "
+        msg += "`observe={field: state}`, or a function `observe(model, t, y) -> {field: value}`."
+        raise InputError(msg)
+    index = {field: list(states).index(mapping[field]) for field in fields}
 
+    def entries(model: PyTree, t: Array, y: Array) -> dict[str, Array]:
+        del model, t
+        return {field: y[i] for field, i in index.items()}
 
-def _input_arrays(data: xr.Dataset, inputs: Sequence[str], time: str, experiment: str | None) -> dict[str, Array]:
-    """Inputs with a leading experiment axis, and a time axis if they change."""
-    if inputs and experiment is None:
-        data = data.expand_dims("experiment")
-        experiment = "experiment"
-    arrays = {}
-    for name in inputs:
-        if name not in data.data_vars and name not in data.coords:
-            msg = f"The data have no input {name!r}."
-            raise InputError(msg)
-        extra = set(data[name].dims) - {time, experiment}
-        if extra:
-            msg = f"Input {name!r} has dimensions {data[name].dims}; expected experiment and time at most."
-            raise OptionError(msg)
-        full = data[name] if experiment in data[name].dims else data[name].expand_dims({experiment: data.sizes[experiment]})
-        array = full.transpose(experiment, ...).to_numpy().astype(float)
-        if not np.isfinite(array).all():
-            msg = f"Input {name!r} has missing or infinite values: an input must be known everywhere."
-            raise InputError(msg)
-        arrays[name] = jnp.asarray(array)
-    return arrays
+    return entries, {mapping[field]: field for field in reversed(fields)}

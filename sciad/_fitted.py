@@ -1,0 +1,126 @@
+"""A fitted program, and what can be said of its precision."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import optimistix as optx
+import pandas as pd
+import xarray as xr
+from jaxtyping import ArrayLike, Float
+from scipy import stats as st
+
+from sciad._errors import OptionError
+from sciad._regression import Natural, natural_covariance
+from sciad._separation import with_forward_sensitivities
+from sciad._vector import Vectorized
+from sciad.problems.ode import ODEProblem, ODEProgram
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted program.
+
+    Attributes
+    ----------
+    problem, program
+        The problem, and the complete program with the estimates in place.
+    names, values
+        Scalar parameters and their estimates, in natural units.
+    covariance
+        Of `values`; see `fit`. NaN where the data do not determine the parameters.
+    residuals
+        Standardised residuals with the names and coordinates of the data; NaN where nothing was observed.
+    diagnostics
+        Numbers on the quality of the fit: ``converged``; ``distance`` to the optimum, in standard errors;
+        ``log_likelihood``, ``aic`` and ``bic``; ``observations``, ``degrees_of_freedom``, ``reduced_chi_squared``;
+        ``condition_number`` of the scaled Jacobian; and ``residual_tests``, by field.
+    loss
+        Negative log-likelihood at the estimate; infinite if there is none.
+    result
+        How the optimisation ended; in words, `message`.
+    stats
+        Starts, steps and seconds.
+    warnings
+        What a reader must know, in plain words.
+    """
+
+    problem: ODEProblem
+    program: ODEProgram
+    names: tuple[str, ...]
+    values: Float[np.ndarray, " k"]
+    covariance: Float[np.ndarray, "k k"]
+    residuals: xr.Dataset
+    diagnostics: dict[str, Any]
+    loss: float
+    result: optx.RESULTS
+    stats: dict[str, Any]
+    warnings: list[str]
+    _natural: Natural = dataclasses.field(repr=False)
+    _full: Vectorized = dataclasses.field(repr=False)
+    _vector: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
+    _covariance: Float[np.ndarray, "d d"] = dataclasses.field(repr=False)
+    _noise_estimated: bool = dataclasses.field(repr=False)
+
+    @property
+    def standard_errors(self) -> Float[np.ndarray, " k"]:
+        """Square roots of the covariance's diagonal."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def message(self) -> str:
+        """How the optimisation ended, in words."""
+        return "Converged." if self.diagnostics["converged"] else self.warnings[0]
+
+    def interval(self, level: float = 0.95) -> pd.DataFrame:
+        """Return confidence limits of each scalar parameter: columns ``lower`` and ``upper``.
+
+        They lie as many standard errors from the estimate as the quantile of Student's t says (of the normal law,
+        where the noise is known), in unconstrained space, and are carried back: they respect the bounds.
+        """
+        lower, upper = self._natural.bounds(self._vector, self._covariance, self._quantile("interval", level))
+        return pd.DataFrame({"lower": lower, "upper": upper}, index=list(self.names))
+
+    def table(self, level: float = 0.95) -> pd.DataFrame:
+        """Return estimates, standard errors and confidence limits, a row for each scalar parameter."""
+        values = pd.DataFrame({"value": self.values, "standard_error": self.standard_errors}, index=list(self.names))
+        return values.join(self.interval(level))
+
+    def prediction(self, times: ArrayLike | None = None) -> xr.Dataset:
+        """Return the predicted fields at `times`, or at those of the data."""
+        mean = jax.jit(lambda vector: self._predict(vector, times))(self._vector)
+        return self.problem.dataset(np.asarray(mean), times)
+
+    def band(self, times: ArrayLike | None = None, level: float = 0.95) -> xr.Dataset:
+        r"""Return confidence limits of the predicted fields, along ``limit``: ``lower``, ``upper``.
+
+        To first order in the parameters: :math:`\operatorname{Var} \hat y = A C A^\top` with
+        :math:`A = \partial \hat y/\partial u`. They hold the curve, not new observations, which scatter about it.
+        """
+        quantile = self._quantile("band", level)
+
+        def predict(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+            mean = self._predict(vector, times)
+            return mean, mean
+
+        slopes, mean = jax.jit(jax.jacfwd(predict, has_aux=True))(self._vector)
+        covariance = natural_covariance(np.reshape(slopes, (-1, self._vector.size)), self._covariance)
+        away = quantile * np.sqrt(np.diag(covariance)).reshape(mean.shape)
+        limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))
+        return limits.assign_coords(limit=["lower", "upper"])
+
+    def _predict(self, vector: jax.Array, times: ArrayLike | None) -> jax.Array:
+        return with_forward_sensitivities(self.problem).predict(self._full.program(vector), times).mean
+
+    def _quantile(self, what: str, level: float) -> float:
+        if not 0 < level < 1:
+            msg = f"{what}(level={level}): expected a probability between 0 and 1, such as 0.95."
+            raise OptionError(msg)
+        free = self.diagnostics["degrees_of_freedom"]
+        return float(st.t.ppf(0.5 + level / 2, max(free, 1)) if self._noise_estimated else st.norm.ppf(0.5 + level / 2))
+
+    def __str__(self) -> str:
+        table = self.table().to_string(float_format="{:.4g}".format)
+        lines = [table, f"negative log-likelihood {self.loss:.4f}", self.message]
+        return "\n".join(lines + [text for text in self.warnings if text != self.message])

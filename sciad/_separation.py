@@ -1,0 +1,78 @@
+"""A problem's unconstrained vector in two: what moves the predictions, and what only moves the noise about them."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions.transforms import IdentityTransform
+
+from sciad._vector import Vectorized
+from sciad.problems.ode import ODEProblem
+from sciad.solvers.least_squares import REJECTED
+
+
+class Separation:
+    """The functions that least squares works with, on `location` and `noise`, the two parts of the vector."""
+
+    def __init__(self, problem: ODEProblem, full: Vectorized) -> None:
+        problem = with_forward_sensitivities(problem)
+        is_noise = np.array([name.startswith("noise.") for name in full.names])
+        self.problem, self.full = problem, full
+        self.forward = problem.solver.sensitivity == "forward"
+        self.location, self.noise = np.flatnonzero(~is_noise), np.flatnonzero(is_noise)
+
+    def joined(self, location: Array, noise: Array) -> Array:
+        """Return the whole vector."""
+        places = np.argsort(np.concatenate([self.location, self.noise]))
+        return jnp.concatenate([location, noise])[places]
+
+    def residuals(self, location: Array, noise: Array) -> tuple[Array, Any]:
+        """Return the residuals of what was observed, `REJECTED` where a solve fails, and what `noise_loss` needs."""
+        program = self.full.program(self.joined(location, noise))
+        residuals, prediction = self.problem.residuals(program)
+        seen = residuals[self.problem.observations.observed]
+        ok = jnp.all(prediction.ok) & jnp.all(jnp.isfinite(seen))
+        return jnp.where(ok, jnp.where(ok, seen, 0.0), REJECTED), (location, prediction)
+
+    def noise_loss(self, noise: Array, found: Any) -> Array:
+        """Return the negative log-likelihood of noise parameters, the predictions being what they are."""
+        location, prediction = found
+        program = self.full.program(self.joined(location, noise))
+        return -jnp.sum(self.problem.log_likelihoods(program, prediction))
+
+    def weights(self, noise: Array, found: Any) -> Array:
+        """Return what turns rows of the residuals' Jacobian into rows whose squares are the expected information."""
+        location, prediction = found
+        program = self.full.program(self.joined(location, noise))
+        return self.problem.weights(program, prediction)[self.problem.observations.observed]
+
+    def starts(self, number: int, key: PRNGKeyArray) -> Float[np.ndarray, "starts p"]:
+        """Return the given point, then draws: from the priors where there are any, else normal about it."""
+        given, sites = np.asarray(self.full.vector), self.full.sites.values()
+        if number and any(site.prior is not None for site in sites):
+            draws = np.array(jax.jit(lambda key: jax.vmap(self.full.draw)(jax.random.split(key, number)))(key))
+        else:
+            draws = np.tile(given, (number, 1))
+        bare = np.concatenate([np.full(_size(site), site.prior is None) for site in sites])
+        real = np.concatenate([np.full(_size(site), isinstance(site.bijection, IdentityTransform)) for site in sites])
+        spread = np.where(real & (given != 0), np.abs(given), 1.0)  # a factor of e, or as much as the value itself
+        noise = np.random.default_rng(np.asarray(jax.random.key_data(key))).standard_normal(draws.shape)
+        draws[:, bare] = (given + spread * noise)[:, bare]
+        return np.concatenate([given[None], draws])[:, self.location]
+
+
+def with_forward_sensitivities(problem: ODEProblem) -> ODEProblem:
+    """Return the problem with forward sensitivities, which give a whole Jacobian in one solve.
+
+    A kind of sensitivity that the user chose stays.
+    """
+    if problem.solver.sensitivity != "auto":
+        return problem
+    return problem.with_solver(dataclasses.replace(problem.solver, sensitivity="forward"))
+
+
+def _size(site: Any) -> int:
+    return int(np.prod(site.bijection.inverse_shape(site.shape)))

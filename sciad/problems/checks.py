@@ -1,0 +1,88 @@
+"""Checks that a model, a problem and what is asked of them fit together."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from sciad._errors import InputError, did_you_mean
+from sciad._roles import unwrap
+from sciad._text import is_concrete
+
+if TYPE_CHECKING:
+    from sciad.problems.ode import ODEProblem, ODEProgram
+
+
+def check_known(option: str, names: Iterable[str], kind: str, have: Sequence[str]) -> None:
+    """Raise an `InputError` for the first name that is not one of those there are."""
+    for name in names:
+        if name not in have:
+            msg = f"`{option}` names {name!r}, which is no {kind}. {did_you_mean(str(name), have)}"
+            raise InputError(msg)
+
+
+def asked_times(times: ArrayLike, t0: float) -> Float[np.ndarray, " times"]:
+    """Return times at which a prediction is asked for, once they are known to ascend from `t0`."""
+    asked = np.asarray(times, float)
+    if asked.ndim != 1 or asked.size == 0 or not np.all(np.diff(asked) > 0) or not asked[0] >= t0:
+        msg = f"`times` has shape {asked.shape}; expected a vector of ascending times from t0={t0:g}."
+        if asked.ndim == 1 and asked.size:
+            msg = f"`times` goes from {asked[0]:g} to {asked[-1]:g}; expected ascending times from t0={t0:g}."
+        raise InputError(msg)
+    return asked
+
+
+def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
+    """Check the shapes of initial values, right-hand side and observation, and that the first slopes are finite.
+
+    Values are looked at only where they are not traced.
+    """
+    if not callable(program.model):
+        msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
+        raise InputError(msg)
+    plain = unwrap(program)
+    y0 = jnp.stack([_first(state, plain.initial[state], len(problem.observations.values)) for state in problem.states])
+    t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
+
+    def slope(t: Array, y: Array) -> Array:
+        return problem.right_hand_side(plain.model, inputs)(t, y, None)
+
+    shape = jax.eval_shape(slope, t0, y0).shape
+    if shape != y0.shape:
+        msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "
+        msg += "return one slope for each, as a vector."
+        raise InputError(msg)
+    jax.eval_shape(lambda t, y: _check_fields(problem, plain.model, t, y), t0, y0)
+    if all(is_concrete(leaf) for leaf in jax.tree.leaves(program)):
+        _check_finite(jax.jit(slope)(t0, y0), t0, y0)
+
+
+def _first(state: str, value: Any, experiments: int) -> Array:
+    value = jnp.asarray(value, jnp.result_type(float))
+    if value.ndim > 1 or (value.ndim == 1 and value.size not in (1, experiments)):
+        msg = f"initial[{state!r}] has shape {value.shape}; expected one value, or one for each of the {experiments} "
+        msg += "experiments."
+        raise InputError(msg)
+    return jnp.ravel(value)[0]
+
+
+def _check_fields(problem: "ODEProblem", model: PyTree, t: Array, y: Array) -> Array:
+    try:
+        fields = problem.observed(model, t, y)
+    except KeyError as error:
+        msg = f"`observe` gives no {error}: return a dictionary with {', '.join(problem.fields)}."
+        raise InputError(msg) from error
+    if fields.shape != (len(problem.fields),):
+        msg = f"`observe` returned arrays of shape {fields.shape[1:]}; expected one number for each field."
+        raise InputError(msg)
+    return fields
+
+
+def _check_finite(slope: Array, t0: Array, y0: Array) -> None:
+    if not np.all(np.isfinite(slope)):
+        msg = f"The right-hand side is {np.asarray(slope)} at t={float(t0):g}, y={np.asarray(y0)}: not finite at the "
+        msg += "very start. Check its formula and the parameters' values."
+        raise InputError(msg)
