@@ -21,7 +21,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
 ]
-exclude_patterns = ["_build", "_generated", ".jupyter_cache"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_generated", "_templates", ".jupyter_cache"]
 nitpicky = False
 
 # Pages in Markdown with code cells: run at every build, and an error in one stops the build.
@@ -45,5 +46,7 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = "sciad"
 html_show_sphinx = False

@@ -20,13 +20,14 @@ from sciad._regression import (
     residual_tests,
 )
 from sciad._results import RESULTS
-from sciad._separation import Separation
 from sciad._vector import vectorize
 from sciad.problems.ode import ODEProblem
+from sciad.problems.separation import Separation
 from sciad.solvers.least_squares import Estimate, LeastSquares
 
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
 SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
+
 
 def fit(
     problem: ODEProblem,

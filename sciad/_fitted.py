@@ -1,21 +1,20 @@
 """A fitted program, and what can be said of its precision."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import optimistix as optx
 import pandas as pd
 import xarray as xr
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, PyTree
 from scipy import stats as st
 
 from sciad._errors import OptionError
 from sciad._regression import Natural, natural_covariance
-from sciad._separation import with_forward_sensitivities
+from sciad._results import RESULTS
 from sciad._vector import Vectorized
-from sciad.problems.ode import ODEProblem, ODEProgram
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,15 +45,15 @@ class Fit:
         What a reader must know, in plain words.
     """
 
-    problem: ODEProblem
-    program: ODEProgram
+    problem: Any
+    program: PyTree
     names: tuple[str, ...]
     values: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
     residuals: xr.Dataset
     diagnostics: dict[str, Any]
     loss: float
-    result: optx.RESULTS
+    result: RESULTS
     stats: dict[str, Any]
     warnings: list[str]
     _natural: Natural = dataclasses.field(repr=False)
@@ -87,12 +86,12 @@ class Fit:
         values = pd.DataFrame({"value": self.values, "standard_error": self.standard_errors}, index=list(self.names))
         return values.join(self.interval(level))
 
-    def prediction(self, times: ArrayLike | None = None) -> xr.Dataset:
+    def prediction(self, times: ArrayLike | Sequence[float] | None = None) -> xr.Dataset:
         """Return the predicted fields at `times`, or at those of the data."""
         mean = jax.jit(lambda vector: self._predict(vector, times))(self._vector)
         return self.problem.dataset(np.asarray(mean), times)
 
-    def band(self, times: ArrayLike | None = None, level: float = 0.95) -> xr.Dataset:
+    def band(self, times: ArrayLike | Sequence[float] | None = None, level: float = 0.95) -> xr.Dataset:
         r"""Return confidence limits of the predicted fields, along ``limit``: ``lower``, ``upper``.
 
         To first order in the parameters: :math:`\operatorname{Var} \hat y = A C A^\top` with
@@ -110,8 +109,8 @@ class Fit:
         limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))
         return limits.assign_coords(limit=["lower", "upper"])
 
-    def _predict(self, vector: jax.Array, times: ArrayLike | None) -> jax.Array:
-        return with_forward_sensitivities(self.problem).predict(self._full.program(vector), times).mean
+    def _predict(self, vector: jax.Array, times: ArrayLike | Sequence[float] | None) -> jax.Array:
+        return self.problem.with_forward_sensitivities().predict(self._full.program(vector), times).mean
 
     def _quantile(self, what: str, level: float) -> float:
         if not 0 < level < 1:

@@ -1,21 +1,21 @@
 """Any NumPyro model as a target for the samplers."""
 
-from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
 from numpyro.distributions import biject_to
-from numpyro.infer.util import initialize_model
+from numpyro.infer import init_to_sample
+from numpyro.infer.util import constrain_fn, potential_energy
 
 from sciad._errors import InputError
 from sciad._target import Target
 
 
-def model_target(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: PRNGKeyArray) -> Target:
+def model_target(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: PRNGKeyArray) -> Target:
     """Return the posterior of a NumPyro model over the unconstrained values of its latent sites.
 
     Raises
@@ -26,34 +26,34 @@ def model_target(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     if not callable(model):
         msg = f"Cannot sample a {type(model).__name__}: expected a sciad problem or a NumPyro model function."
         raise InputError(msg)
-    sites = _latent(model, args, kwargs, key)
-    info = initialize_model(key, model, model_args=args, model_kwargs=kwargs, dynamic_args=False, validate_grad=False)
-    flat, unravel = ravel_pytree(info.param_info.z)
 
-    def draw_prior(key: PRNGKeyArray) -> Array:
-        trace = handlers.trace(handlers.seed(model, key)).get_trace(*args, **kwargs)
-        drawn = {name: biject_to(trace[name]["fn"].support).inv(trace[name]["value"]) for name in sites}
-        vector, _ = ravel_pytree({name: drawn[name] for name in info.param_info.z})
-        return jnp.where(jnp.isfinite(vector), vector, flat)
+    def latent(key: PRNGKeyArray) -> dict[str, Any]:
+        drawn = handlers.substitute(handlers.seed(model, key), substitute_fn=init_to_sample())
+        trace = handlers.trace(drawn).get_trace(*args, **kwargs)
+        return {name: s for name, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
 
-    names = tuple(
-        name + (f"[{','.join(map(str, index))}]" if index else "")
-        for name, value in sorted(info.param_info.z.items())
-        for index in np.ndindex(np.shape(value))
-    )
+    def unconstrained(key: PRNGKeyArray) -> dict[str, Array]:
+        sites = _continuous(latent(key))
+        return {name: biject_to(site["fn"].support).inv(site["value"]) for name, site in sites.items()}
+
+    shapes = jax.eval_shape(unconstrained, key)
+    _, unravel = ravel_pytree({name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()})
+    seeded = handlers.seed(model, key)  # for what a model draws beside its sites
     return Target(
-        log_density=lambda vector: -info.potential_fn(unravel(vector)),
-        draw_prior=draw_prior,
-        values=lambda vector: info.postprocess_fn(unravel(vector)),
-        start=flat,
-        names=names,
+        log_density=lambda vector: -potential_energy(seeded, args, kwargs, unravel(vector)),
+        draw_prior=lambda key: ravel_pytree(unconstrained(key))[0],
+        values=lambda vector: constrain_fn(seeded, args, kwargs, unravel(vector), return_deterministic=True),
+        start=None,
+        names=tuple(
+            name + (f"[{','.join(map(str, index))}]" if index else "")
+            for name, x in sorted(shapes.items())
+            for index in np.ndindex(x.shape)
+        ),
         in_step=True,
     )
 
 
-def _latent(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: PRNGKeyArray) -> list[str]:
-    trace = handlers.trace(handlers.seed(model, key)).get_trace(*args, **kwargs)
-    latent = {name: s for name, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
+def _continuous(latent: dict[str, Any]) -> dict[str, Any]:
     discrete = [name for name, site in latent.items() if site["fn"].support.is_discrete]
     if discrete:
         msg = f"Sites {', '.join(discrete)} are discrete: Hamiltonian samplers need continuous ones. Sum them out."
@@ -61,4 +61,4 @@ def _latent(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     if not latent:
         msg = "The model has no latent site: nothing to sample."
         raise InputError(msg)
-    return list(latent)
+    return latent

@@ -40,7 +40,7 @@ class Posterior:
     warnings: list[str] = field(default_factory=list)
 
     def summary(self) -> pd.DataFrame:
-        """Return a row for each scalar: mean, sd, their Monte Carlo standard errors, quantiles, bulk and tail ESS, R-hat.
+        """Return a row for each scalar: mean, sd, Monte Carlo standard errors, quantiles, bulk and tail ESS, R-hat.
 
         R-hat is rank-normalised, as are both effective sample sizes (A. Vehtari et al., Bayesian Analysis 16 (2021)).
         """
@@ -52,7 +52,8 @@ class Posterior:
         path = Path(path)
         scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
         told = {"diagnostics": self.diagnostics, "warnings": self.warnings}
-        tree = self.tree.assign_attrs(sciad=json.dumps(told))
+        tree = self.tree.copy()
+        tree.attrs = {**tree.attrs, "sciad": json.dumps(told)}
         try:
             tree.to_netcdf(scratch, engine="h5netcdf")
             scratch.replace(path)
@@ -105,7 +106,8 @@ def scalars(draws: xr.Dataset) -> list[tuple[str, Float[np.ndarray, "chains draw
 def _row(draws: Float[np.ndarray, "chains draws"]) -> dict[str, float]:
     row = {"mean": draws.mean(), "sd": draws.std(ddof=1)}
     row |= {f"mcse_{what}": array_stats.mcse(draws, method=what) for what in ("mean", "sd")}
-    row |= {"ess_bulk": array_stats.ess(draws, method="bulk"), "ess_tail": array_stats.ess(draws, method="tail", prob=TAILS)}
+    row |= {"ess_bulk": array_stats.ess(draws, method="bulk")}
+    row |= {"ess_tail": array_stats.ess(draws, method="tail", prob=TAILS)}
     row |= {"r_hat": array_stats.rhat(draws, method="rank")}
     row |= {name: np.quantile(draws, q) for name, q in QUANTILES.items()}
     return {name: float(np.squeeze(value)) for name, value in row.items()}
@@ -132,36 +134,21 @@ def _diagnose(summary: pd.DataFrame, stats: xr.Dataset) -> dict[str, Any]:
 def _warn(found: Mapping[str, Any]) -> list[str]:
     """Put what is wrong into words, with the remedy; thresholds after Vehtari et al. (2021) and Betancourt (2017)."""
     few, ess, enough = 0.01 * found["draws"], min(found["min_ess_bulk"], found["min_ess_tail"]), 100 * found["chains"]
-    checks = [
-        (
-            not found["max_r_hat"] < 1.01,
-            f"R-hat reaches {found['max_r_hat']:.3f} (should be below 1.01): the chains disagree. Draw more, or look for "
-            "several modes in the trace plots.",
-        ),
-        (
-            not ess > enough,
-            f"The smallest effective sample size is {ess:.0f} (should be above {enough}): means and quantiles are coarse. "
-            "Draw more.",
-        ),
-        (
-            found["divergences"] > 0,
-            f"{found['divergences']} transitions diverged: the sampler misses part of the posterior. Raise `target_accept` "
-            "(`solver=NUTS(target_accept=0.95)`), or reparametrise.",
-        ),
-        (
-            found["failed_solves"] > few,
-            f"{found['failed_solves']} of {found['draws']} trajectories ended where the model cannot be evaluated; these "
-            "points were rejected. If they are many, see the solver's `max_steps` and tolerances.",
-        ),
-        (
-            found["tree_depth_saturated"] > few,
-            f"{found['tree_depth_saturated']} trajectories reached the greatest tree depth: sampling is slow, not wrong. "
-            "Raise `max_tree_depth`, or reparametrise.",
-        ),
-        (
-            not min(found["ebfmi"]) > 0.3,
-            f"E-BFMI falls to {min(found['ebfmi']):.2f} (should be above 0.3): heavy tails are explored slowly. "
-            "Reparametrise.",
-        ),
-    ]
-    return [text for wrong, text in checks if wrong]
+    r_hat, ebfmi = found["max_r_hat"], min(found["ebfmi"])
+    diverged, deep = found["divergences"], found["tree_depth_saturated"]
+    checks = {
+        f"R-hat reaches {r_hat:.3f} (should be below 1.01): the chains disagree. Draw more, or look for several modes "
+        "in the trace plots.": not r_hat < 1.01,
+        f"The smallest effective sample size is {ess:.0f} (should be above {enough}): means and quantiles are coarse. "
+        "Draw more.": not ess > enough,
+        f"{diverged} transitions diverged: the sampler misses part of the posterior. Raise `target_accept` "
+        "(`solver=NUTS(target_accept=0.95)`), or reparametrise.": diverged > 0,
+        f"{found['failed_solves']} of {found['draws']} trajectories ended where the model cannot be evaluated; these "
+        "points were rejected. If they are many, see the solver's `max_steps` and tolerances.": found["failed_solves"]
+        > few,
+        f"{deep} trajectories reached the greatest tree depth: sampling is slow, not wrong. Raise `max_tree_depth`, or "
+        "reparametrise.": deep > few,
+        f"E-BFMI falls to {ebfmi:.2f} (should be above 0.3): heavy tails are explored slowly. Reparametrise.": not ebfmi
+        > 0.3,
+    }
+    return [text for text, wrong in checks.items() if wrong]

@@ -28,7 +28,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -50,7 +50,8 @@ class Progress:
         elif not self._quiet and (done >= total or now - self._told > self._every):
             self._told = now
             left = (now - began) / done * (total - done) if done else 0.0
-            self._write(f"{stage}: {done}/{total}" + (f", {left:.0f} s left" if done < total else "") + (note and f", {note}"))
+            self._write(f"{stage}: {done}/{total}" + (f", {left:.0f} s left" if done < total else "") + (note and f",
+            {note}"))
 
     def _write(self, text: str) -> None:
         sys.stderr.write(text + "\n")

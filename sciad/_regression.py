@@ -62,9 +62,10 @@ def _open(covariance: Float[np.ndarray, "p p"], directions: Float[np.ndarray, "k
 
 def _undetermined(directions: Float[np.ndarray, "k p"], names: Sequence[str]) -> list[str]:
     warnings = []
+    labels = list(names)
     for direction in directions:
         heaviest = np.argsort(-np.abs(direction), kind="stable")[:4]
-        involved = [names[i] for i in sorted(heaviest) if abs(direction[i]) > 0.1]
+        involved = [labels[i] for i in sorted(heaviest.tolist()) if abs(direction[i]) > 0.1]
         which = "one of them" if len(involved) > 1 else "it"
         warnings.append(f"The data do not determine {' and '.join(involved)}: fix {which}, or add data.")
     return warnings

@@ -153,7 +153,7 @@ def mark(
 ) -> T:
     """Return the program with another role, prior, constraint or unit on some of its leaves.
 
-    Plain arrays become `Param`s; what is no array, or cannot have the role, is passed over.
+    Plain arrays become instances of `Param`; what is no array, or cannot have the role, is passed over.
 
     Parameters
     ----------

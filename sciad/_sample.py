@@ -58,9 +58,9 @@ def sample(
 
     Notes
     -----
-    Chains run side by side on JAX's devices, several to a device; `sciad.use_cores` gives JAX one for each core. A point where
-    the model cannot be evaluated (a failed solve, an impossible prediction) has density zero: it is rejected, and counted in
-    ``sample_stats.failed_solve``. Ctrl-C ends sampling and returns the draws so far.
+    Chains run side by side on JAX's devices, several to a device; `sciad.use_cores` gives JAX one for each core. A
+    point where the model cannot be evaluated (a failed solve, an impossible prediction) has density zero: it is
+    rejected, and counted in ``sample_stats.failed_solve``. Ctrl-C ends sampling and returns the draws so far.
 
     Raises
     ------
@@ -82,7 +82,9 @@ def sample(
         display.say("compiling the model")
         target = _target(problem, program, model_args, dict(model_kwargs or {}), for_target)
         prior = Prior(target, max(plan.prior_draws, PREDICTIVE))
-        engine = Chains(target.log_density, kernel, chains, target.size, dense=target.size <= DENSE, in_step=target.in_step)
+        engine = Chains(
+            target.log_density, kernel, chains, target.size, dense=target.size <= DENSE, in_step=target.in_step
+        )
         values = Values(target, chains * draws)
         predict = Predictor(problem, program, target, chains, draws) if isinstance(problem, ODEProblem) else None
         # --- warm up, draw ---

@@ -15,7 +15,8 @@ class Target(NamedTuple):
     Attributes
     ----------
     log_density
-        Of the vector, up to a constant, the transformations' Jacobians included; -inf where the model cannot be evaluated.
+        Of the vector, up to a constant, the transformations' Jacobians included; -inf where the model cannot be
+        evaluated.
     draw_prior
         Draws a vector from the prior, from a key.
     values
@@ -25,7 +26,8 @@ class Target(NamedTuple):
     names
         A name for each number of the vector.
     in_step
-        Whether evaluations are best batched; not so where each takes its own number of steps, as an ODE's solution does.
+        Whether evaluations are best batched; not so where each takes its own number of steps, as an ODE's solution
+        does.
     """
 
     log_density: Callable[[Vector], Float[Array, ""]]

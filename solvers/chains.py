@@ -51,7 +51,8 @@ class Chains:
     dense
         Whether the metric is a matrix.
     in_step
-        Whether the chains on one device are batched, and wait for the longest trajectory; else they run one after another.
+        Whether the chains on one device are batched, and wait for the longest trajectory; else they run one after
+        another.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class Chains:
         batch = jax.ShapeDtypeStruct((self._batch_size, size), self._dtype)
         self._batch = Compiled(jax.vmap(lambda z: evaluate(density, z)), batch)
         zeros, square = np.zeros((number, size), self._dtype), np.zeros((size, size) if dense else size, self._dtype)
-        state = ChainState(Point(zeros, zeros[:, 0], zeros), self._step_sizes(np.ones(number)), np.zeros((number, 2), np.uint32))
+        state = ChainState(
+            Point(zeros, zeros[:, 0], zeros), self._step_sizes(np.ones(number)), np.zeros((number, 2), np.uint32)
+        )
         run, shardings = self._spread(self._run)
         arguments = (state, Metric(square, square), self._integer.type(0), np.bool_(0))
         self._advance = Compiled(run, *arguments, **shardings)
@@ -128,7 +131,9 @@ class Chains:
         spread = jax.shard_map(batched, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)
         return spread, {"in_shardings": tuple(NamedSharding(mesh, spec) for spec in specs)}
 
-    def _run(self, state: ChainState, metric: Metric, number: Array, adapt: Array) -> tuple[ChainState, tuple[Array, Info]]:
+    def _run(
+        self, state: ChainState, metric: Metric, number: Array, adapt: Array
+    ) -> tuple[ChainState, tuple[Array, Info]]:
         kernel, density = self.kernel, self._density
 
         def transition(i: Array, carry: tuple[ChainState, tuple[Array, Info]]) -> tuple[ChainState, tuple[Array, Info]]:
@@ -136,7 +141,9 @@ class Chains:
             key, used = jax.random.split(jax.random.wrap_key_data(key_data, impl=RANDOM))
             point, info = kernel.transition(density, point, metric, jnp.exp(jnp.where(adapt, step[0], step[1])), used)
             adapted = _UPDATE_STEP_SIZE(kernel.target_accept - info.accept_prob, step)
-            step = jax.tree.map(lambda new, old: jnp.where(adapt, new, old).astype(old.dtype), tuple(adapted), tuple(step))
+            step = jax.tree.map(
+                lambda new, old: jnp.where(adapt, new, old).astype(old.dtype), tuple(adapted), tuple(step)
+            )
             infos = jax.tree.map(lambda buffer, value: buffer.at[i].set(value.astype(buffer.dtype)), infos, info)
             return ChainState(point, step, jax.random.key_data(key)), (draws.at[i].set(point.position), infos)
 

@@ -1,6 +1,7 @@
 """Functions traced now and compiled meanwhile, on threads beside the main one.
 
-XLA compiles without Python's lock, so what a run needs later is compiled while something else is traced, compiled or run.
+XLA compiles without Python's lock, so what a run needs later is compiled while something else is traced, compiled or
+run.
 """
 
 import functools
@@ -38,11 +39,12 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], *arguments: Any, once: bool = False, **options: Any) -> None:
         began = time.perf_counter()
         lowered = jax.jit(function, **options).lower(*arguments)
-        effort = {"xla_backend_optimization_level": 0} if once else None
+        effort: dict[str, Any] | None = {"xla_backend_optimization_level": 0} if once else None
         self._compiled = _pool().submit(lowered.compile, effort)
         self.seconds = time.perf_counter() - began
 
     def __call__(self, *arguments: Any) -> Any:
+        """Return the function's value."""
         if not self._compiled.done():
             began = time.perf_counter()
             self._compiled.exception()

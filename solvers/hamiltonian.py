@@ -1,7 +1,7 @@
 """Hamiltonian Monte Carlo kernels: NumPyro's trees and integrators as Equinox modules over a flat vector.
 
-Source: M. D. Hoffman and A. Gelman, *The No-U-Turn Sampler*, JMLR 15 (2014); M. Betancourt, *A Conceptual Introduction to
-Hamiltonian Monte Carlo* (2017).
+Source: M. D. Hoffman and A. Gelman, *The No-U-Turn Sampler*, JMLR 15 (2014); M. Betancourt, *A Conceptual Introduction
+to Hamiltonian Monte Carlo* (2017).
 """
 
 from abc import abstractmethod
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpyro.infer.hmc_util import IntegratorState, build_tree, euclidean_kinetic_energy
 
@@ -22,16 +23,16 @@ Density = Callable[[Float[Array, " d"]], Float[Array, ""]]
 class Metric(NamedTuple):
     """Inverse mass matrix, and ``R`` with ``R Rᵀ`` its inverse, to draw momenta; vectors if diagonal."""
 
-    inverse_mass: Float[Array, " d *d2"]
-    root_mass: Float[Array, " d *d2"]
+    inverse_mass: Float[Array | np.ndarray, " d *d2"]
+    root_mass: Float[Array | np.ndarray, " d *d2"]
 
 
 class Point(NamedTuple):
     """Where a chain stands."""
 
-    position: Float[Array, " d"]
-    potential: Float[Array, ""]
-    gradient: Float[Array, " d"]
+    position: Float[Array | np.ndarray, " *chains d"]
+    potential: Float[Array | np.ndarray, " *chains"]
+    gradient: Float[Array | np.ndarray, " *chains d"]
 
 
 class Info(NamedTuple):
@@ -84,6 +85,7 @@ class NUTS(AbstractKernel):
     def transition(
         self, density: Density, point: Point, metric: Metric, step_size: Float[Array, ""], key: PRNGKeyArray
     ) -> tuple[Point, Info]:
+        """Move from `point` to a point of a tree that doubles until it turns back."""
         key_momentum, key_tree = jax.random.split(key)
         tree = build_tree(
             _leapfrog(density),
@@ -134,6 +136,7 @@ class HMC(AbstractKernel):
     def transition(
         self, density: Density, point: Point, metric: Metric, step_size: Float[Array, ""], key: PRNGKeyArray
     ) -> tuple[Point, Info]:
+        """Move from `point` to the end of a trajectory, or stay."""
         key_momentum, key_length, key_accept = jax.random.split(key, 3)
         momentum = _momentum(metric, key_momentum)
         start = IntegratorState(point.position, momentum, point.potential, point.gradient)

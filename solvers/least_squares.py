@@ -55,7 +55,7 @@ class Estimate(NamedTuple):
     noise: Float[np.ndarray, " q"]
     loss: float
     hessian: Float[np.ndarray, "q q"]
-    result: optx.RESULTS
+    result: RESULTS
     stats: dict[str, Any]
 
 

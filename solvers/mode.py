@@ -1,7 +1,8 @@
 """Modes of a density, from many draws of its prior, by damped Newton steps taken on the host.
 
-The model is compiled once, as a batch of values and gradients; Hessians are central differences of these gradients. That is
-less work for a small model than compiling its second derivatives. All starts advance together, so that batches are full.
+The model is compiled once, as a batch of values and gradients; Hessians are central differences of these gradients.
+That is less work for a small model than compiling its second derivatives. All starts advance together, so that batches
+are full.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Mode(NamedTuple):
 
     @property
     def mass(self) -> float:
-        r"""Laplace's estimate of the log-probability about it, up to a constant: :math:`-U - \tfrac12\log\det\lvert H\rvert`.
+        r"""Laplace's estimate of the log-probability about it: :math:`-U - \tfrac12\log\det\lvert H\rvert`.
 
         A spike without volume, such as the neck of a funnel, is high and has little mass.
         """
@@ -66,8 +67,10 @@ def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int =
     return sorted(modes, key=lambda mode: -mode.mass)
 
 
-def _descend(evaluate: Batch, x: np.ndarray, potential: np.ndarray, gradient: np.ndarray, iterations: int) -> list[Mode]:
-    """Minimise from each row with the Hessian's absolute eigenvalues, which lead downhill from saddles too, and a damping."""
+def _descend(
+    evaluate: Batch, x: np.ndarray, potential: np.ndarray, gradient: np.ndarray, iterations: int
+) -> list[Mode]:
+    """Minimise from each row by the Hessian's absolute eigenvalues, downhill from saddles too, with a damping."""
     found: list[Mode | None] = [None] * len(x)
     rows, damping = np.arange(len(x)), np.full(len(x), 1e-3)
     for _ in range(iterations):

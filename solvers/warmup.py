@@ -1,7 +1,8 @@
 """From a cold start to chains that are ready to sample: starts, metric, step size.
 
-The quick way puts the metric at the Hessian of the mode, adapts the step size alone, and looks whether early draws agree with
-that metric. Where they do not, or there is no mode, Stan's windowed adaptation follows, the covariance pooled over chains.
+The quick way puts the metric at the Hessian of the mode, adapts the step size alone, and looks whether early draws
+agree with that metric. Where they do not, or there is no mode, Stan's windowed adaptation follows, the covariance
+pooled over chains.
 """
 
 from collections.abc import Callable, Iterator
@@ -81,20 +82,28 @@ class Warmup(eqx.Module):
         state = chains.start(positions, random_words(for_chains, chains.number), step_size=0.5 * chains.size**-0.25)
         covariance = mode.covariance
         if self.quick and mode.converged and chains.dense:
-            early = []
-            for done, number in ((0, self.quick // 2), (self.quick // 2, self.quick - self.quick // 2)):
-                state, early = advance(
-                    chains, state, metric_of(covariance), number, report, adapt=True, done=done, total=self.quick
-                )
+            half, metric = self.quick // 2, metric_of(covariance)
+            state, _ = advance(chains, state, metric, half, report, adapt=True, total=self.quick)
+            state, early = advance(
+                chains, state, metric, self.quick - half, report, adapt=True, done=half, total=self.quick
+            )
             reason = disagreement(early, covariance)
             if reason is None:
                 return Ready(state, metric_of(covariance), "Hessian at the mode", notes, modes, self.quick)
             notes.append(f"The metric of the mode's Hessian was given up for full adaptation: {reason}.")
             covariance = pooled_covariance(early.draws, covariance)
+        elif self.quick and chains.dense:
+            notes.append("No mode holds the probability about it: the metric was found by full adaptation.")
         return self._full(chains, state, covariance, notes, modes, report)
 
     def _full(
-        self, chains: Chains, state: ChainState, covariance: np.ndarray, notes: list[str], modes: list[Mode], report: Report
+        self,
+        chains: Chains,
+        state: ChainState,
+        covariance: np.ndarray,
+        notes: list[str],
+        modes: list[Mode],
+        report: Report,
     ) -> Ready:
         """Stan's windows: step size alone, covariance over doubling windows, step size alone."""
         covariance = covariance if chains.dense else np.diag(covariance)
@@ -113,7 +122,15 @@ class Warmup(eqx.Module):
 
 
 def advance(
-    chains: Chains, state: ChainState, metric: Metric, number: int, report: Report, *, adapt: bool, done: int = 0, total: int
+    chains: Chains,
+    state: ChainState,
+    metric: Metric,
+    number: int,
+    report: Report,
+    *,
+    adapt: bool,
+    done: int = 0,
+    total: int,
 ) -> tuple[ChainState, Stretch]:
     """Make `number` transitions in stretches, reporting after each."""
     parts = []
@@ -150,8 +167,9 @@ def pooled_covariance(
 
     .. math:: \frac{n S + 2d\,\operatorname{diag} S}{n + 2d} + \frac{0.005}{n + 5}\,C
 
-    for n draws of d numbers with covariance S about the chains' own means, so that chains that disagree do not widen it. The
-    first term is regular for any n; the second, Stan's with the covariance C before in place of the identity, if chains stand.
+    for n draws of d numbers with covariance S about the chains' own means, so that chains that disagree do not widen
+    it. The first term is regular for any n; the second, Stan's with the covariance C before in place of the identity,
+    if chains stand.
     """
     centred = (draws - draws.mean(axis=1, keepdims=True)).reshape(-1, draws.shape[-1])
     n, size = centred.shape
@@ -165,8 +183,8 @@ def pooled_covariance(
 def disagreement(early: Stretch, covariance: Float[np.ndarray, "d d"]) -> str | None:
     """Say why early draws speak against the metric, or return None.
 
-    Whitened by the metric, draws of a posterior that it fits have unit covariance; the bounds allow for a factor of three in
-    variance beside the scatter of the eigenvalues of a sample covariance, ``(1 ± √(d/n))²``.
+    Whitened by the metric, draws of a posterior that it fits have unit covariance; the bounds allow for a factor of
+    three in variance beside the scatter of the eigenvalues of a sample covariance, ``(1 ± √(d/n))²``.
     """
     chains, n, size = early.draws.shape
     if early.info.diverging.mean() > 0.02:
@@ -198,15 +216,14 @@ def _several(modes: list[Mode]) -> list[str]:
 
 
 def _scattered(chains: Chains, mode: Mode, rng: np.random.Generator) -> Float[np.ndarray, "chains d"]:
-    """Starts of the chains about the mode, as far as its curvature says; nearer where that is too unlikely."""
+    """Return starts of the chains about the mode, as far as its curvature says; nearer where that is too unlikely."""
     factor = np.linalg.cholesky(mode.covariance)
     offsets = rng.standard_normal((chains.number, chains.size)) @ factor.T
     allowed = mode.potential + 1.25 * chains.size + 3.0
-    for _ in range(20):
+    for factor in [*[0.5] * 20, 0.0]:
         potentials, _ = chains.evaluate(mode.position + offsets)
         bad = ~(potentials < allowed)
         if not bad.any():
-            return mode.position + offsets
-        offsets[bad] *= 0.5
-    offsets[bad] = 0.0
+            break
+        offsets[bad] *= factor
     return mode.position + offsets

@@ -58,8 +58,7 @@ def moments_agree(found, mean, covariance):
 
 
 @pytest.mark.loose_promotion
-@pytest.mark.parametrize("metric", SCALES)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "metric"), [("nuts", "dense"), ("hmc", "diagonal")])
 def test_a_gaussian_is_invariant(kernel, metric):
     # The step size is so large that many proposals are rejected: an error in the acceptance would show.
     start = np.random.default_rng(1).multivariate_normal(np.zeros(3), COVARIANCE, N)
@@ -80,7 +79,7 @@ def test_a_density_that_fails_beyond_a_plane_is_invariant(kernel):
     moments_agree(found, np.array([exact.mean(), 0.0]), np.diag([exact.var(), 1.0]))
     assert found[:, 0].min() > CUT
     assert 0.05 < float(info.failed.mean()) < 0.95
-    assert np.array_equal(info.failed, info.diverging)  # every failure is told apart from a divergence of the integrator
+    assert np.array_equal(info.failed, info.diverging)  # the integrator itself never diverges here
     assert np.isfinite(info.energy).all()
     assert np.isfinite(info.accept_prob).all()
 
@@ -88,14 +87,12 @@ def test_a_density_that_fails_beyond_a_plane_is_invariant(kernel):
 @pytest.mark.loose_promotion
 def test_a_divergence_is_no_failure():
     start = np.full((8, 3), 3.0)
-    _, info = transitions(NUTS(), gaussian, start, np.eye(3), 50.0, 1)
-    assert info.diverging.all()
-    assert not info.failed.any()
-
-
-@pytest.mark.loose_promotion
-def test_trees_stop_at_the_greatest_depth():
-    _, info = transitions(NUTS(max_tree_depth=2), gaussian, np.ones((4, 3)), np.eye(3), 1e-3, 1)
+    for kernel in (HMC(), NUTS(max_tree_depth=2)):
+        _, info = transitions(kernel, gaussian, start, np.eye(3), 50.0, 1)
+        assert info.diverging.all()
+        assert not info.failed.any()
+    # The same kernel with a short step.
+    _, info = transitions(kernel, gaussian, start, np.eye(3), 1e-3, 1)
     assert info.saturated.all()
     assert (info.steps == 3).all()
 

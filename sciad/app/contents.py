@@ -185,18 +185,16 @@ def add_posterior(
 
 def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
     """Add the comparison with the reference and the checks of the posterior, parameters in the order of the fit."""
-    draws = contents.group("posterior")
-    assert contents.summary is not None
+    draws, summary = contents.group("posterior"), contents.summary
+    assert summary is not None
     assert draws is not None
-    first = [name for name in (contents.fit or {"table": ()})["table"] if name in contents.summary.index]
-    contents.summary = contents.summary.loc[[*first, *contents.summary.index.difference(first, sort=False)]]
+    first = [name for name in (contents.fit or {"table": ()})["table"] if name in summary.index]
+    contents.summary = summary = summary.reindex([*first, *summary.index.difference(first, sort=False)])
     if reference is not None:
         contents.reference = dict(reference)
-        contents.comparison = compare(contents.summary, reference)
+        contents.comparison = compare(summary, reference)
     total = draws.sizes["chain"] * draws.sizes["draw"]
-    contents.checks += check_posterior(
-        contents.summary, contents.diagnostics, draws=total, comparison=contents.comparison
-    )
+    contents.checks += check_posterior(summary, contents.diagnostics, draws=total, comparison=contents.comparison)
 
 
 def scalars(draws: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:

@@ -24,7 +24,7 @@ def check_known(option: str, names: Iterable[str], kind: str, have: Sequence[str
             raise InputError(msg)
 
 
-def asked_times(times: ArrayLike, t0: float) -> Float[np.ndarray, " times"]:
+def asked_times(times: ArrayLike | Sequence[float], t0: float) -> Float[np.ndarray, " times"]:
     """Return times at which a prediction is asked for, once they are known to ascend from `t0`."""
     asked = np.asarray(times, float)
     if asked.ndim != 1 or asked.size == 0 or not np.all(np.diff(asked) > 0) or not asked[0] >= t0:

@@ -1,6 +1,7 @@
 """Ordinary differential equations joined to observations."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class ODEProblem:
         *,
         fields: Sequence[str] | None = None,
         states: Sequence[str] | None = None,
-        noise: AbstractNoise | Mapping[str, AbstractNoise] | None = None,
+        noise: AbstractNoise | Mapping[str, Any] | None = None,
         initial: Mapping[str, Any] | None = None,
         observe: Mapping[str, str] | Observe | None = None,
         inputs: Sequence[str] = (),
@@ -148,6 +149,14 @@ class ODEProblem:
         new.solver = solver
         return new
 
+    def with_forward_sensitivities(self) -> "ODEProblem":
+        """Return the problem with forward sensitivities, which give a whole Jacobian in one solve.
+
+        A kind of sensitivity that the user chose stays.
+        """
+        chosen = self.solver.sensitivity != "auto"
+        return self if chosen else self.with_solver(dataclasses.replace(self.solver, sensitivity="forward"))
+
     def label(self, path: str) -> str:
         """Name a leaf of a complete program for people: ``model.alpha`` is ``alpha``."""
         return path.removeprefix("model.")
@@ -168,7 +177,7 @@ class ODEProblem:
 
     # --- likelihood ------------------------------------------------------------------------------------------------
 
-    def predict(self, program: PyTree, times: ArrayLike | None = None) -> Prediction:
+    def predict(self, program: PyTree, times: ArrayLike | Sequence[float] | None = None) -> Prediction:
         """Return the predicted fields at the observed, or at other, times; differentiable.
 
         Raises
@@ -255,7 +264,9 @@ class ODEProblem:
 
         return replicate
 
-    def dataset(self, values: ArrayLike, times: ArrayLike | None = None, *, lead: Sequence[str] = ()) -> xr.Dataset:
+    def dataset(
+        self, values: ArrayLike, times: ArrayLike | Sequence[float] | None = None, *, lead: Sequence[str] = ()
+    ) -> xr.Dataset:
         """Return arrays over (…, experiment, time, field) as a dataset with the names and units of the data."""
         seen = self.observations
         dims = [*lead, *([seen.experiment] if seen.experiment else []), seen.time]
@@ -292,7 +303,7 @@ class ODEProblem:
 
         return field
 
-    def _each_noise(self, noise: AbstractNoise | Mapping[str, AbstractNoise]) -> dict[str, AbstractNoise]:
+    def _each_noise(self, noise: AbstractNoise | Mapping[str, Any]) -> dict[str, AbstractNoise]:
         if not isinstance(noise, Mapping):
             noise = dict.fromkeys(self.fields, noise)
         check_known("noise", noise, "observed field", self.fields)
@@ -330,7 +341,7 @@ class ODEProblem:
 
 
 def _squeezed(values: np.ndarray) -> np.ndarray:
-    return values[0] if values.size == 1 else values
+    return values.reshape(()) if values.size == 1 else values
 
 
 def _observation(

@@ -1,6 +1,5 @@
 """A problem's unconstrained vector in two: what moves the predictions, and what only moves the noise about them."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ class Separation:
     """The functions that least squares works with, on `location` and `noise`, the two parts of the vector."""
 
     def __init__(self, problem: ODEProblem, full: Vectorized) -> None:
-        problem = with_forward_sensitivities(problem)
+        problem = problem.with_forward_sensitivities()
         is_noise = np.array([name.startswith("noise.") for name in full.names])
         self.problem, self.full = problem, full
         self.forward = problem.solver.sensitivity == "forward"
@@ -62,16 +61,6 @@ class Separation:
         noise = np.random.default_rng(np.asarray(jax.random.key_data(key))).standard_normal(draws.shape)
         draws[:, bare] = (given + spread * noise)[:, bare]
         return np.concatenate([given[None], draws])[:, self.location]
-
-
-def with_forward_sensitivities(problem: ODEProblem) -> ODEProblem:
-    """Return the problem with forward sensitivities, which give a whole Jacobian in one solve.
-
-    A kind of sensitivity that the user chose stays.
-    """
-    if problem.solver.sensitivity != "auto":
-        return problem
-    return problem.with_solver(dataclasses.replace(problem.solver, sensitivity="forward"))
 
 
 def _size(site: Any) -> int:

@@ -1,0 +1,417 @@
+# ruff: noqa: ARG005  (a right-hand side takes t and y, whatever it uses)
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optimistix as optx
+import pytest
+import xarray as xr
+from numpyro.distributions import constraints
+from scipy import optimize
+from scipy import stats as st
+
+import sciad as sd
+from sciad._regression import distance, location_covariance, noise_covariance, residual_tests
+from sciad.app.studies import hudson_bay
+from sciad.models.physics import SIR
+from sciad.solvers.least_squares import REJECTED
+
+RNG = np.random.default_rng(7)
+
+
+class Towards(eqx.Module):
+    """``y' = rate (end - y)``, whose solution is ``end + (y0 - end) exp(-rate t)``."""
+
+    rate: sd.Param = sd.param(1.0, constraint=constraints.positive)
+    end: sd.Param = sd.frozen(2.0)
+
+    def __call__(self, t, y):
+        return self.rate * (self.end - y)
+
+
+def towards(t, rate, start):
+    return 2.0 + (start - 2.0) * np.exp(-rate * t)
+
+
+# --- a curve, against SciPy ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def decay():
+    t = np.linspace(0.0, 5.0, 25)
+    y = towards(t, 0.7, 10.0) + 0.3 * RNG.standard_normal(25)
+    y[[3, 11]] = np.nan
+    return xr.Dataset({"y": ("t", y, {"units": "mg"})}, coords={"t": t})
+
+
+@pytest.fixture(scope="module")
+def decayed(decay):
+    traces = [0]
+
+    class Counted(Towards):
+        def __call__(self, t, y):
+            traces[0] += 1
+            return super().__call__(t, y)
+
+    solver = sd.ODE(rtol=1e-9, atol=1e-9)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        problem = sd.ODEProblem(decay, noise=sd.Normal(), solver=solver)
+        return sd.fit(problem, Counted(), starts=8), traces[0]
+
+
+def test_a_curve_is_fitted_as_by_scipy(decay, decayed):
+    fit, _ = decayed
+    seen = decay.dropna("t")
+    x, y = seen["t"].to_numpy(), seen["y"].to_numpy()
+    values, covariance = optimize.curve_fit(towards, x, y, p0=(1.0, 8.0), xtol=1e-12, ftol=1e-12)
+    sigma = np.sqrt(np.mean((y - towards(x, *values)) ** 2))
+    assert fit.names == ("rate", "initial.y", "noise.y.scale")
+    np.testing.assert_allclose(fit.values, [*values, sigma], rtol=1e-6)
+    np.testing.assert_allclose(fit.covariance[:2, :2], covariance, rtol=1e-4)
+    np.testing.assert_allclose(fit.standard_errors[2], sigma / np.sqrt(2 * 23), rtol=1e-5)  # Fisher: 2 n / σ²
+    assert fit.covariance[0, 2] == fit.covariance[1, 2] == 0.0
+
+
+def test_numbers_on_the_fit_follow_their_formulas(decay, decayed):
+    fit, _ = decayed
+    rate, start, sigma = fit.values
+    y = decay["y"].to_numpy()
+    loss = -np.nansum(st.norm.logpdf(y, towards(decay["t"].to_numpy(), rate, start), sigma))
+    found = fit.diagnostics
+    np.testing.assert_allclose(fit.loss, loss, rtol=1e-8)
+    np.testing.assert_allclose(found["log_likelihood"], -loss, rtol=1e-8)
+    np.testing.assert_allclose([found["aic"], found["bic"]], [2 * loss + 6, 2 * loss + 3 * np.log(23)], rtol=1e-8)
+    assert (found["observations"], found["degrees_of_freedom"]) == (23, 21)
+    np.testing.assert_allclose(found["reduced_chi_squared"], 23 / 21, rtol=1e-6)  # σ² is the mean square
+    assert found["converged"]
+    assert found["distance"] < 1e-3
+    assert (fit.message, fit.warnings) == ("Converged.", [])
+    np.testing.assert_array_equal(np.isnan(fit.residuals["y"]), np.isnan(y))
+    np.testing.assert_allclose(found["residual_tests"]["y"]["rms"], 1.0, rtol=1e-6)
+
+
+def test_intervals_have_the_quantile_of_students_t_and_respect_bounds(decayed):
+    fit, _ = decayed
+    table, wide = fit.table(), fit.interval(0.9999999)
+    quantile = st.t.ppf(0.975, 21)
+    rate, error = table.loc["rate", "value"], table.loc["rate", "standard_error"]
+    np.testing.assert_allclose(table.loc["rate", "upper"], rate * np.exp(quantile * error / rate), rtol=1e-6)
+    start, error = table.loc["initial.y", "value"], table.loc["initial.y", "standard_error"]
+    np.testing.assert_allclose(table.loc["initial.y", "lower"], start - quantile * error, rtol=1e-6)
+    assert wide.loc["rate", "lower"] > 0
+    assert list(table.columns) == ["value", "standard_error", "lower", "upper"]
+    with pytest.raises(sd.OptionError, match=r"interval\(level=95\): expected a probability between 0 and 1"):
+        fit.interval(95)
+
+
+def test_predictions_and_their_band_follow_the_curve(decayed):
+    fit, _ = decayed
+    times = [0.0, 1.5, 9.0]
+    rate, start, _ = fit.values
+    mean, band = fit.prediction(times), fit.band(times)
+    np.testing.assert_allclose(mean["y"], towards(np.array(times), rate, start), rtol=1e-6)
+    assert mean["y"].attrs == {"units": "mg"}
+    decayed_by = np.exp(-rate * np.array(times))
+    slopes = np.stack([-(start - 2.0) * times * decayed_by, decayed_by], axis=1)
+    away = st.t.ppf(0.975, 21) * np.sqrt(np.einsum("ti,ij,tj->t", slopes, fit.covariance[:2, :2], slopes))
+    np.testing.assert_allclose(band["y"].sel(limit="upper") - mean["y"], away, rtol=1e-4)
+    np.testing.assert_allclose(band["y"].sel(limit="lower") + away, mean["y"], rtol=1e-4)
+
+
+def test_a_frozen_parameter_stays_and_is_not_estimated(decayed):
+    fit, _ = decayed
+    assert float(fit.program.model.end) == 2.0
+    assert fit.program.model.end.role == "frozen"
+    assert float(fit.program.model.rate) == fit.values[0]
+
+
+def test_a_fit_says_in_text_what_it_found(decayed):
+    text = str(decayed[0])
+    assert "initial.y" in text
+    assert text.endswith("Converged.")
+
+
+def test_the_equation_is_traced_a_bounded_number_of_times(decayed):
+    _, traces = decayed
+    assert traces <= 12  # one solve with its sensitivities takes six; a second one would double them
+
+
+# --- straight lines, in closed form ----------------------------------------------------------------------------------
+
+
+class Fed(eqx.Module):
+    """``y' = slope + gain u(t)``: linear in all parameters."""
+
+    slope: sd.Param = sd.param(0.0)
+    gain: sd.Param = sd.param(-3.0)
+
+    def __call__(self, t, y, inputs):
+        return jnp.broadcast_to(self.slope + self.gain * inputs["feed"] + inputs["base"], y.shape)
+
+
+def test_a_linear_equation_over_experiments_has_the_estimate_of_linear_regression():
+    t = np.linspace(0.0, 3.0, 7)
+    feed = np.stack([t, 1.0 - 2.0 * t])
+    y = RNG.standard_normal((2, 7)) + np.array([[2.0], [5.0]])
+    y[1, 2] = np.nan
+    data = xr.Dataset(
+        {"y": (("run", "t"), y), "feed": (("run", "t"), feed)}, coords={"t": t, "base": ("run", [1.0, -1.0])}
+    )
+    initial = {"y": sd.param([0.0, 0.0])}
+    problem = sd.ODEProblem(data, fields="y", inputs=("feed", "base"), noise=sd.Normal(0.5), initial=initial)
+    fit = sd.fit(problem, Fed(), starts=0)
+    integral = np.stack([t**2 / 2, t - t**2])
+    known = np.array([[1.0], [-1.0]]) * t
+    design = np.stack([np.tile(t, (2, 1)), integral, np.repeat([[1.0], [0.0]], 7, 1), np.repeat([[0.0], [1.0]], 7, 1)])
+    seen = ~np.isnan(y)
+    x, target = design[:, seen].T, (y - known)[seen]
+    inverse = np.linalg.inv(x.T @ x)
+    assert fit.names == ("slope", "gain", "initial.y[0]", "initial.y[1]")
+    np.testing.assert_allclose(fit.values, inverse @ x.T @ target, atol=1e-6)
+    np.testing.assert_allclose(fit.covariance, 0.25 * inverse, rtol=1e-5, atol=1e-9)  # the scale is known: no factor
+    normal = st.norm.ppf(0.975) * fit.standard_errors
+    np.testing.assert_allclose(fit.interval()["upper"], fit.values + normal, rtol=1e-5)
+
+
+class Many(eqx.Module):
+    rates: sd.Param
+
+    def __call__(self, t, y):
+        return -self.rates * y
+
+
+@pytest.mark.parametrize("noise", [sd.Normal(0.2), sd.StudentT(0.2)])
+def test_intervals_cover_the_truth_as_often_as_they_say(noise):
+    number, t = 80, np.linspace(0.0, 4.0, 12)
+    truth = np.linspace(0.2, 1.0, number)
+    mean = 3.0 * np.exp(-truth[:, None] * t)
+    scatter = RNG.standard_normal(mean.shape) if isinstance(noise, sd.Normal) else RNG.standard_t(4.0, mean.shape)
+    names = [f"y{i}" for i in range(number)]
+    data = xr.Dataset({n: ("t", y) for n, y in zip(names, mean + 0.2 * scatter, strict=True)}, coords={"t": t})
+    problem = sd.ODEProblem(data, noise=noise, initial=dict.fromkeys(names, 3.0))
+    fit = sd.fit(problem, Many(sd.param(np.full(number, 0.5), constraint=constraints.positive)), starts=0)
+    limits = fit.interval(0.8)
+    covered = int(np.sum((limits["lower"] <= truth) & (truth <= limits["upper"])))
+    assert fit.diagnostics["converged"]
+    assert st.binomtest(covered, number, 0.8).pvalue > 1e-3, covered
+
+
+# --- real data -------------------------------------------------------------------------------------------------------
+
+
+def test_lynx_and_hare_are_found_from_a_poor_guess_as_from_a_good_one():
+    data = hudson_bay.data()
+    problem = hudson_bay.problem(data, {})
+    poor = sd.fit(problem, hudson_bay.program({"alpha": 2.0, "beta": 0.2, "gamma": 2.0, "delta": 0.2}))
+    good = sd.fit(problem, hudson_bay.program({"alpha": 0.5, "beta": 0.03, "gamma": 0.8, "delta": 0.02}), starts=0)
+    np.testing.assert_allclose(poor.loss, good.loss, rtol=1e-6)
+    np.testing.assert_allclose(poor.values, good.values, rtol=1e-3)
+    assert poor.message == good.message == "Converged."
+    vectorized = sd.vectorize(poor.program)
+    slope = jax.jit(jax.grad(lambda v: problem.log_likelihood(vectorized.program(v))))(vectorized.vector)
+    errors = np.sqrt(np.diag(poor._covariance))
+    assert np.max(np.abs(slope * errors)) < 0.01  # in standard errors from the top
+
+
+def test_a_hidden_epidemic_is_found_from_counts_of_the_sick(key):
+    day = np.arange(1.0, 15.0)
+    truth = SIR(beta=sd.param(1.7), gamma=sd.param(0.45))
+    initial = {"susceptible": 762.0, "infected": sd.param(2.0, constraint=constraints.positive), "recovered": 0.0}
+    options = {"states": tuple(initial), "fields": ("infected",), "initial": initial, "t0": 0.0}
+    counts = xr.Dataset({"infected": ("day", np.ones(14))}, coords={"day": day})
+    problem = sd.ODEProblem(counts, noise=sd.NegativeBinomial(0.02), **options)
+    program = problem.complete(truth)
+    new, _ = jax.jit(problem.replicator(program))(sd.vectorize(program).vector, key)
+    drawn = counts.assign(infected=("day", np.asarray(new)[0, :, 0].astype(int)))
+    fit = sd.fit(sd.ODEProblem(drawn, noise=sd.NegativeBinomial(), **options), SIR(), starts=16)
+    z = (fit.values - [1.7, 0.45, 2.0, 0.02]) / fit.standard_errors
+    assert fit.names == ("beta", "gamma", "initial.infected", "noise.infected.dispersion")
+    assert np.all(np.abs(z) < 4), z
+    assert fit.diagnostics["converged"]
+
+
+# --- what data cannot tell -------------------------------------------------------------------------------------------
+
+
+class Product(eqx.Module):
+    a: sd.Param = sd.param(0.5, constraint=constraints.positive)
+    b: sd.Param = sd.param(2.0, constraint=constraints.positive)
+    spare: sd.Param = sd.param(1.0)
+
+    def __call__(self, t, y):
+        return -self.a * self.b * y
+
+
+def line(values, t=None):
+    t = np.arange(float(len(values))) if t is None else t
+    return xr.Dataset({"y": ("t", np.asarray(values))}, coords={"t": t})
+
+
+def test_a_product_of_which_only_the_whole_shows_has_no_errors_and_a_warning():
+    t = np.linspace(0.0, 2.0, 8)
+    data = line(3.0 * np.exp(-0.8 * t) + 0.01 * RNG.standard_normal(8), t)
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.Normal(0.01)), Product(), starts=0)
+    assert np.isnan(fit.standard_errors[:3]).all()
+    assert np.isfinite(fit.standard_errors[3])  # the initial value
+    assert any("do not determine a and b: fix one of them" in text for text in fit.warnings)
+    assert any("do not determine spare: fix it" in text for text in fit.warnings)
+    assert fit.diagnostics["condition_number"] == np.inf
+    np.testing.assert_allclose(fit.values[0] * fit.values[1], 0.8, atol=0.05)
+    assert fit.diagnostics["converged"]
+
+
+def test_fewer_data_than_parameters_are_reported():
+    fit = sd.fit(sd.ODEProblem(line([3.0, 2.0]), noise=sd.Normal()), Product(), starts=0)
+    assert any("2 observations for 4 parameters of the curve" in text for text in fit.warnings)
+    assert np.isnan(fit.standard_errors[:3]).all()
+
+
+def test_constant_data_that_a_curve_meets_exactly_are_reported_and_not_trusted():
+    fit = sd.fit(sd.ODEProblem(line([2.0] * 6), noise=sd.Normal()), Towards(), starts=0)
+    assert not fit.diagnostics["converged"] or np.isnan(fit.standard_errors[0])
+    assert fit.warnings
+    assert np.isfinite(fit.values).all()
+
+
+def test_a_search_that_meets_explosions_goes_on_and_never_holds_nan():
+    class Explosive(eqx.Module):
+        rate: sd.Param = sd.param(0.02, prior=dist.LogNormal(-2.0, 3.0))
+
+        def __call__(self, t, y):
+            return self.rate * y**2  # blows up at t = 1 / (rate y0)
+
+    t = np.linspace(0.0, 3.0, 8)
+    data = line(1.0 / (1.0 - 0.2 * t) * np.exp(0.01 * RNG.standard_normal(8)), t)
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.LogNormal(0.01), initial={"y": 1.0}), Explosive(), starts=32)
+    assert fit.stats["starts_failed"] > 0
+    assert np.isfinite(fit.stats["polished_losses"]).all()
+    assert abs(fit.values[0] - 0.2) < 4 * fit.standard_errors[0]
+    assert fit.standard_errors[0] < 0.01
+
+
+def test_no_start_that_can_be_evaluated_is_a_result_and_said_in_words():
+    problem = sd.ODEProblem(line([1.0, 2.0, 3.0]), initial={"y": 1.0})
+    fit = sd.fit(problem, Fleeing(), starts=4)
+    assert not fit.diagnostics["converged"]
+    assert fit.message == fit.warnings[0]
+    assert "could not be evaluated at any start" in fit.message
+    assert fit.loss == np.inf
+    assert np.isnan(fit.standard_errors).all()
+    assert np.isnan(fit.residuals["y"]).all()
+    assert fit.message in str(fit)
+
+
+class Fleeing(eqx.Module):
+    rate: sd.Param = sd.param(9.0, prior=dist.Uniform(8.0, 10.0))
+
+    def __call__(self, t, y):
+        return self.rate * y**2
+
+
+def test_a_fit_needs_a_problem_and_a_parameter():
+    problem = sd.ODEProblem(line([1.0, 2.0]), noise=sd.Normal(1.0), initial={"y": 1.0})
+    with pytest.raises(sd.InputError, match="The program has no inner parameter"):
+        sd.fit(problem, lambda t, y: -y)
+    with pytest.raises(sd.InputError, match="`problem` is a str; expected an ODEProblem"):
+        sd.fit("data.csv", Towards())
+
+
+# --- the optimiser, without equations --------------------------------------------------------------------------------
+
+
+def quadratic(location, noise):
+    return jnp.stack([location[0] - 1.0, 10.0 * (location[1] - location[0] ** 2)]), location
+
+
+def nothing(noise, location):
+    return jnp.sum((location - 1.0) ** 2)
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_rosenbrock_is_solved_whichever_way_the_jacobian_is_taken(forward):
+    solver = sd.LeastSquares()
+    found = solver.estimate(quadratic, nothing, np.array([[-1.2, 1.0]]), np.zeros(0), forward=forward)
+    np.testing.assert_allclose(found.point.location, [1.0, 1.0], atol=1e-7)
+    np.testing.assert_allclose(found.point.at.jacobian, [[1.0, 0.0], [-20.0, 10.0]], atol=1e-6)
+    assert bool(found.result == sd.RESULTS.successful)
+
+
+@pytest.mark.parametrize("units", [1e-8, 1.0, 1e8])
+def test_units_of_the_parameters_do_not_matter(units):
+    def residuals(location, noise):
+        return quadratic(location / jnp.array([units, 1.0]), noise)
+
+    found = sd.LeastSquares().estimate(residuals, nothing, np.array([[-1.2 * units, 1.0]]), np.zeros(0))
+    np.testing.assert_allclose(found.point.location, [units, 1.0], rtol=1e-6)
+
+
+def test_steps_that_run_out_are_not_called_a_success():
+    found = sd.LeastSquares(max_steps=3).estimate(quadratic, nothing, np.array([[-1.2, 1.0]]), np.zeros(0))
+    assert not bool(found.result == sd.RESULTS.successful)
+    assert bool(found.result == sd.RESULTS.promote(optx.RESULTS.nonlinear_max_steps_reached))
+
+
+def test_a_noise_that_runs_off_is_not_called_a_success():
+    found = sd.LeastSquares().estimate(quadratic, lambda noise, _: jnp.sum(noise), np.zeros((1, 2)), np.zeros(1))
+    assert bool(found.result == sd.RESULTS.noise_not_found)
+
+
+def test_the_best_of_several_starts_wins_and_impossible_ones_are_counted():
+    def residuals(location, noise):
+        r = jnp.stack([jnp.sin(3.0 * location[0]), 0.3 * (location[0] - 2.0)])
+        return jnp.where(location[0] > 50.0, REJECTED, r), r
+
+    starts = np.array([[99.0], [-4.0], [2.0], [0.1]])
+    found = sd.LeastSquares().estimate(residuals, lambda _, r: jnp.sum(r**2) / 2, starts, np.zeros(0))
+    best = optimize.minimize_scalar(
+        lambda x: np.sin(3 * x) ** 2 + 0.09 * (x - 2) ** 2, bounds=(1.5, 2.5), method="bounded"
+    )
+    np.testing.assert_allclose(found.point.location, [best.x], atol=1e-4)
+    assert (found.stats["starts"], found.stats["starts_failed"]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"starts": -1}, r"LeastSquares\(starts=-1\): expected at least 0"),
+        ({"rounds": 0}, r"LeastSquares\(rounds=0\): expected at least 1"),
+        ({"rtol": 0.0}, r"LeastSquares\(rtol=0.0\): expected a number between 0 and 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(sd.OptionError, match=message):
+        sd.LeastSquares(**options)
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_covariance_is_that_of_linear_regression_in_any_units():
+    x = RNG.standard_normal((20, 3)) * [1e-6, 1.0, 1e6]
+    covariance, condition, warnings = location_covariance(x, ["a", "b", "c"])
+    np.testing.assert_allclose(covariance, np.linalg.inv(x.T @ x), rtol=1e-6)
+    assert condition < 10
+    assert warnings == []
+
+
+def test_a_flat_noise_has_no_error():
+    covariance, warnings = noise_covariance(np.diag([4.0, 1e-9]), np.array([0.5, -20.0]), ["scale", "dispersion"])
+    np.testing.assert_allclose(covariance, [[0.25, np.nan], [np.nan, np.nan]])
+    assert warnings == ["The data do not determine dispersion: fix it, or add data."]
+
+
+def test_distance_is_the_linearised_step_in_standard_errors():
+    x, r = RNG.standard_normal((20, 3)), RNG.standard_normal(20)
+    step = np.linalg.solve(x.T @ x, x.T @ r)
+    np.testing.assert_allclose(distance(x, r), np.sqrt(step @ x.T @ x @ step))
+
+
+def test_serial_correlation_and_outliers_show_in_the_tests_of_residuals():
+    good, slow, wild = RNG.standard_normal((3, 1, 60))
+    slow, wild[0, 7] = np.cumsum(slow, axis=1), 15.0
+    found = residual_tests(("good", "slow", "wild"), np.stack([good, slow - slow.mean(), wild], axis=-1))
+    assert min(found["good"]["p_normal"], found["good"]["p_independent"]) > 1e-3
+    assert found["slow"]["p_independent"] < 1e-3
+    assert found["wild"]["p_normal"] < 1e-3
