@@ -1,7 +1,8 @@
 """What `sciad.solvers.ODE` costs beside the bare Diffrax call, for solves and for gradients; all in float64.
 
 ``diffrax`` is ``diffeqsolve`` with its default adjoint, ``diffrax_forward`` the same with ``ForwardMode`` and
-``jax.jacfwd``; ``sciad`` lets the module choose its sensitivity mode, ``sciad_forward`` and ``sciad_reverse`` set it.
+``jax.jacfwd``; ``sciad`` lets the module choose its sensitivity mode, ``sciad_forward`` and ``sciad_reverse`` set it;
+``sciad_separate_kernels`` is ``sciad_forward`` without the compilation into one kernel of `sciad.solvers.one_kernel`.
 The gradient is that of half the sum of squares of the saved states, in units of their typical sizes, with respect to
 the parameters. All systems of one case run in one process, alternating in rounds of about 10 ms a system;
 ``run_seconds`` is the median and ``least_run_seconds`` the minimum over rounds, ``ratio_to_bare`` the median over
@@ -22,7 +23,8 @@ from benchmarks.measure import MeasurementError, Row, interleave, isolated, prog
 CASES = ("lotka_volterra", "robertson", "lorenz", "linear_50", "crossover")
 BARE = ("diffrax", "diffrax_forward")
 SOLVES = (*BARE, "sciad")
-GRADIENTS = (*BARE, "sciad", "sciad_forward", "sciad_reverse")
+SEPARATE = "sciad_separate_kernels"
+GRADIENTS = (*BARE, "sciad", "sciad_forward", SEPARATE, "sciad_reverse")
 BATCH = 4
 
 
@@ -149,7 +151,7 @@ def solve(ivp: Any, system: str) -> Callable[[Any], Any]:
     from sciad.solvers.ode import ODE
 
     if system.startswith("sciad"):
-        mode = cast(Any, system.removeprefix("sciad").removeprefix("_") or "auto")
+        mode = cast(Any, "forward" if system == SEPARATE else system.removeprefix("sciad").removeprefix("_") or "auto")
         ode = ODE(ivp.solver, rtol=ivp.rtol, atol=ivp.atol, sensitivity=mode)
         return lambda theta: ode(ivp.field, ivp.y0, ts=ivp.ts, args=theta, t0=0.0, throw=False).ys
 
@@ -183,7 +185,19 @@ def gradient(ivp: Any, system: str) -> Callable[[Any], Any]:
     def loss(theta: Any) -> Any:
         return 0.5 * jnp.sum((states(theta) / ivp.scale) ** 2)
 
-    return jax.jacfwd(loss) if system == "diffrax_forward" else jax.grad(loss)
+    found = jax.jacfwd(loss) if system == "diffrax_forward" else jax.grad(loss)
+    return _separate(found) if system == SEPARATE else found
+
+
+def _separate(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the function traced with compilation into one kernel switched off."""
+    from unittest.mock import patch
+
+    def traced(theta: Any) -> Any:
+        with patch("sciad.solvers.one_kernel.TESTED", ()):
+            return function(theta)
+
+    return traced
 
 
 def _gradient_errors(ivp: Any, functions: dict[str, Any]) -> dict[str, float]:

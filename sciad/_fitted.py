@@ -104,7 +104,7 @@ class Fit:
             return mean, mean
 
         slopes, mean = jax.jit(jax.jacfwd(predict, has_aux=True))(self._vector)
-        covariance = natural_covariance(np.reshape(slopes, (-1, self._vector.size)), self._covariance)
+        covariance = natural_covariance(np.asarray(slopes).reshape(-1, self._vector.size), self._covariance)
         away = quantile * np.sqrt(np.diag(covariance)).reshape(mean.shape)
         limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))
         return limits.assign_coords(limit=["lower", "upper"])

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
@@ -40,7 +41,7 @@ def model_target(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key:
     _, unravel = ravel_pytree({name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()})
     seeded = handlers.seed(model, key)  # for what a model draws beside its sites
     return Target(
-        log_density=lambda vector: -potential_energy(seeded, args, kwargs, unravel(vector)),
+        log_density=lambda vector: jnp.negative(potential_energy(seeded, args, kwargs, unravel(vector))),
         draw_prior=lambda key: ravel_pytree(unconstrained(key))[0],
         values=lambda vector: constrain_fn(seeded, args, kwargs, unravel(vector), return_deterministic=True),
         start=None,

@@ -26,8 +26,9 @@ class Posterior:
     Attributes
     ----------
     tree
-        An `xarray.DataTree` after ArviZ's schema: ``posterior``, ``sample_stats``, and for a problem ``posterior_predictive``,
-        ``prior_predictive``, ``log_likelihood`` and ``observed_data``. ArviZ's functions take it as it is.
+        An `xarray.DataTree` after ArviZ's schema: ``posterior``, ``sample_stats``, and for a problem
+        ``posterior_predictive``, ``prior_predictive``, ``log_likelihood`` and ``observed_data``. ArviZ's functions
+        take it as it is.
     diagnostics
         Numbers on the run: ``divergences``, ``failed_solves``, ``ebfmi`` by chain, ``max_r_hat``, ``min_ess_bulk``,
         ``min_ess_tail``, ``tree_depth_saturated``, ``step_size`` by chain, ``metric``, seconds of each stage.
@@ -89,7 +90,7 @@ class Posterior:
 
     def __str__(self) -> str:
         table = self.summary()[["mean", "sd", "mcse_mean", "q5", "q95", "ess_bulk", "ess_tail", "r_hat"]]
-        return "\n".join([table.to_string(float_format="{:.4g}".format), *self.warnings])
+        return "\n".join([table.map("{:.4g}".format).to_string(), *self.warnings])
 
 
 def scalars(draws: xr.Dataset) -> list[tuple[str, Float[np.ndarray, "chains draws"]]]:
@@ -114,20 +115,21 @@ def _row(draws: Float[np.ndarray, "chains draws"]) -> dict[str, float]:
 
 
 def _diagnose(summary: pd.DataFrame, stats: xr.Dataset) -> dict[str, Any]:
+    least = summary.min().to_dict()
     energy = stats["energy"].to_numpy()
     moved = np.mean(np.diff(energy, axis=1) ** 2, axis=1)
     return {
         "draws": int(energy.size),
         "chains": int(energy.shape[0]),
-        "divergences": int((stats["diverging"] & ~stats["failed_solve"]).sum()),
-        "failed_solves": int(stats["failed_solve"].sum()),
-        "tree_depth_saturated": int(stats["reached_max_treedepth"].sum()),
+        "divergences": int((stats["diverging"] & ~stats["failed_solve"]).to_numpy().sum()),
+        "failed_solves": int(stats["failed_solve"].to_numpy().sum()),
+        "tree_depth_saturated": int(stats["reached_max_treedepth"].to_numpy().sum()),
         "ebfmi": [float(x) for x in moved / np.var(energy, axis=1)],
         "mean_accept_prob": float(stats["acceptance_rate"].mean()),
         "mean_steps": float(stats["n_steps"].mean()),
-        "max_r_hat": float(summary["r_hat"].max()),
-        "min_ess_bulk": float(summary["ess_bulk"].min()),
-        "min_ess_tail": float(summary["ess_tail"].min()),
+        "max_r_hat": float(summary.max().to_dict()["r_hat"]),
+        "min_ess_bulk": float(least["ess_bulk"]),
+        "min_ess_tail": float(least["ess_tail"]),
     }
 
 

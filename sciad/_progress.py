@@ -50,8 +50,8 @@ class Progress:
         elif not self._quiet and (done >= total or now - self._told > self._every):
             self._told = now
             left = (now - began) / done * (total - done) if done else 0.0
-            self._write(f"{stage}: {done}/{total}" + (f", {left:.0f} s left" if done < total else "") + (note and f",
-            {note}"))
+            ahead = f", {left:.0f} s left" if done < total else ""
+            self._write(f"{stage}: {done}/{total}{ahead}{note and f', {note}'}")
 
     def _write(self, text: str) -> None:
         sys.stderr.write(text + "\n")

@@ -1,7 +1,7 @@
 """Several chains of one kernel, compiled once and driven from the host in short stretches.
 
-The same compiled function serves adaptation and sampling; between stretches the host looks at the draws, changes the metric,
-reports progress, stores a checkpoint, or stops.
+The same compiled function serves adaptation and sampling; between stretches the host looks at the draws, changes the
+metric, reports progress, stores a checkpoint, or stops.
 """
 
 from collections.abc import Callable
@@ -138,7 +138,7 @@ class Chains:
 
         def transition(i: Array, carry: tuple[ChainState, tuple[Array, Info]]) -> tuple[ChainState, tuple[Array, Info]]:
             (point, step, key_data), (draws, infos) = carry
-            key, used = jax.random.split(jax.random.wrap_key_data(key_data, impl=RANDOM))
+            key, used = jax.random.split(jax.random.wrap_key_data(jnp.asarray(key_data), impl=RANDOM))
             point, info = kernel.transition(density, point, metric, jnp.exp(jnp.where(adapt, step[0], step[1])), used)
             adapted = _UPDATE_STEP_SIZE(kernel.target_accept - info.accept_prob, step)
             step = jax.tree.map(
@@ -148,6 +148,6 @@ class Chains:
             return ChainState(point, step, jax.random.key_data(key)), (draws.at[i].set(point.position), infos)
 
         dtype = state.point.position.dtype
-        kinds = Info(dtype, dtype, dtype, bool, bool, jnp.result_type(int), bool)
+        kinds: Any = Info(*[dtype, dtype, dtype, bool, bool, self._integer, bool])
         buffers = jnp.zeros((STRETCH, self.size), dtype), jax.tree.map(lambda kind: jnp.zeros(STRETCH, kind), kinds)
         return jax.lax.fori_loop(0, number, transition, (state, buffers))

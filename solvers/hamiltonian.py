@@ -188,7 +188,7 @@ def _leapfrog(density: Density) -> Callable[..., IntegratorState]:
 
 
 def _momentum(metric: Metric, key: PRNGKeyArray) -> Float[Array, " d"]:
-    root = metric.root_mass
+    root = jnp.asarray(metric.root_mass)
     white = jax.random.normal(key, root.shape[:1], root.dtype)
     return root @ white if root.ndim == 2 else root * white
 

@@ -90,7 +90,7 @@ def _descend(
         at = np.arange(len(x)), np.argmin(values, axis=1)
         lower = values[at] < potential
         stuck = ~lower & (dampings[:, -1] > GREATEST)
-        done = (curvature[:, 0] > 0) & (decrement < np.where(lower, DECREMENT, STALLED))
+        done: np.ndarray = np.logical_and(curvature[:, 0] > 0, decrement < np.where(lower, DECREMENT, STALLED))
         for i, row in enumerate(rows):
             reached = Mode(x[i], float(potential[i]), hessians[i], converged=bool(done[i]))
             before = found[row]
@@ -100,7 +100,8 @@ def _descend(
         potential = np.where(lower, values[at], potential)
         gradient = np.where(lower[:, None], gradients[at], gradient)
         damping = np.where(lower, np.maximum(dampings[at], 1e-8), 1e2 * dampings[:, -1])
-        x, potential, gradient, damping, rows = (a[~(done | stuck)] for a in (x, potential, gradient, damping, rows))
+        on = np.logical_not(np.logical_or(done, stuck))
+        x, potential, gradient, damping, rows = (a[on] for a in (x, potential, gradient, damping, rows))
     return [mode for mode in found if mode is not None]
 
 

@@ -1,14 +1,15 @@
 """Small loops compiled into one machine-code function.
 
 On a CPU, XLA runs a loop's body as a list of kernels. For a loop over a few dozen numbers, such as an ODE with its
-sensitivities, starting the kernels costs ten times the arithmetic. XLA compiles a call that carries the attribute
-``xla_cpu_small_call`` as a single function, and sets it itself on loops that touch less than a kilobyte. Here it is set on
-computations that are larger, yet too small to gain anything from separate kernels: four to ten times faster, measured by
-``python -m benchmarks ode_overhead``.
+sensitivities, starting the kernels costs several times the arithmetic. XLA compiles a call that carries the attribute
+``xla_cpu_small_call`` as a single function, and sets it itself on loops that touch less than a kilobyte. Here it is
+set on computations that are larger, yet too small to gain anything from separate kernels; what that is worth is
+measured by ``python -m benchmarks ode_overhead`` (systems ``sciad_forward`` and ``sciad_separate_kernels``).
 
-Such a function holds arithmetic, slices, tiny products and loops, but no library call, no scatter and no random numbers. So the
-computation is read first, and what does not fit, or an XLA that this has not been tested with, takes the usual way. What
-is batched runs element by element, each with its own number of steps: on a CPU that, too, is faster than in step.
+Such a function holds arithmetic, slices, tiny products and loops, but no library call, no scatter and no random
+numbers. So the computation is read first, and what does not fit, or an XLA that this has not been tested with, takes
+the usual way. What is batched runs element by element, each with its own number of steps: on a CPU that, too, is
+faster than in step.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,19 +25,28 @@ from jaxtyping import PyTree
 
 from sciad.solvers.callbacks import stripped
 
-TESTED = ("0.10.", "0.11.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
+TESTED = ("0.10.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
 LARGEST_ARRAY = 2048  # elements; beyond, separate kernels are as fast
 LARGEST_PRODUCT = 800  # multiplications of a matrix product; beyond, XLA calls a library
 
 _REFUSED = frozenset(
-    ["scatter-add", "scatter_add", "scatter_mul", "scatter_min", "scatter_max", "scatter_apply", "gather", "sort", "top_k", "approx_top_k", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "reduce_window", "select_and_scatter_add", "select_and_gather_add", "conv_general_dilated", "fft", "lu", "lu_pivots_to_permutation", "triangular_solve", "cholesky", "householder_product", "geqrf", "ormqr", "qr", "eigh", "eig", "svd", "schur", "hessenberg", "tridiagonal", "tridiagonal_solve", "custom_linear_solve", "linear_solve", "pure_callback", "io_callback", "debug_callback", "debug_print", "ffi_call", "random_bits", "threefry2x32", "random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "rng_bit_generator", "rng_uniform", "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "igamma", "igammac", "igamma_grad_a", "random_gamma_grad", "bessel_i0e", "bessel_i1e", "regularized_incomplete_beta", "shard_map", "psum", "all_gather", "ppermute"]
+    """
+    all_gather approx_top_k bessel_i0e bessel_i1e cholesky conv_general_dilated cumlogsumexp cummax cummin cumprod
+    cumsum custom_linear_solve debug_callback debug_print digamma eig eigh erf_inv ffi_call fft gather geqrf
+    hessenberg householder_product igamma igamma_grad_a igammac io_callback lgamma linear_solve lu
+    lu_pivots_to_permutation ormqr polygamma ppermute psum pure_callback qr random_bits random_fold_in
+    random_gamma_grad random_seed random_split random_unwrap random_wrap reduce_window regularized_incomplete_beta
+    rng_bit_generator rng_uniform scatter-add scatter_add scatter_apply scatter_max scatter_min scatter_mul schur
+    select_and_gather_add select_and_scatter_add shard_map sort svd threefry2x32 top_k triangular_solve tridiagonal
+    tridiagonal_solve zeta
+    """.split()  # noqa: SIM905 (a list of seventy quoted words is no easier to read)
 )
 
 
 def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyTree:
-    """Return ``function(operands)`` without run-time errors, compiled as one function where it fits and the machine is a CPU.
+    """Return ``function(operands)`` without run-time errors, compiled as one function where it fits.
 
-    Not differentiable where it fits: for use below a derivative rule.
+    That is on CPUs only. Not differentiable where it fits: for use below a derivative rule.
 
     Parameters
     ----------
@@ -57,7 +67,8 @@ def fits(closed: ClosedJaxpr) -> bool:
     """Whether XLA can, and had better, compile the computation as one function."""
     for equation in _equations(closed.jaxpr):
         name = equation.primitive.name
-        if name in _REFUSED or (name == "scatter" and equation.invars[1].aval.size > 1):  # at one index: a slice's update
+        many = name == "scatter" and equation.invars[1].aval.size > 1  # at one index it is the update of a slice
+        if name in _REFUSED or many:
             return False
         if name == "dot_general" and _multiplications(equation) > LARGEST_PRODUCT:
             return False
@@ -67,7 +78,7 @@ def fits(closed: ClosedJaxpr) -> bool:
 
 
 def _one_call(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
-    """The computation as one call of an already traced function."""
+    """Return the computation as one call of an already traced function."""
     inner = jax.make_jaxpr(jax.jit(jax.extend.core.jaxpr_as_fun(closed)))(*(v.aval for v in closed.jaxpr.invars))
     (equation,) = inner.jaxpr.eqns
 

@@ -176,7 +176,8 @@ def _augmented(
     out = integrate(params, times, augmented)
     ys, y1 = out.ys.reshape(len(_plain(times).ts), -1, n), out.y1.reshape(-1, n)
     trajectory = Trajectory(ys[:, 0], y1[0], out.t1, out.event, out.result, out.stats)
-    ys_s, y1_s = (jnp.where(jnp.isfinite(s) & trajectory.ok, s, 0.0) for s in (ys[:, 1:], y1[1:]))
+    there = jnp.isfinite(ys[:, :1]) & trajectory.ok  # not so where an event came before a save time
+    ys_s, y1_s = jnp.where(there, ys[:, 1:], 0.0), jnp.where(trajectory.ok, y1[1:], 0.0)
     return trajectory, ys_s, y1_s, scale
 
 

@@ -54,8 +54,8 @@ class Warmup(eqx.Module):
     def __check_init__(self) -> None:
         if self.quick < 0 or self.full < 20 or self.prior_draws < 1:
             msg = (
-                f"Warmup(quick={self.quick}, full={self.full}, prior_draws={self.prior_draws}): quick must be at least 0, full at "
-                "least 20, prior_draws at least 1."
+                f"Warmup(quick={self.quick}, full={self.full}, prior_draws={self.prior_draws}): quick must be "
+                "at least 0, full at least 20, prior_draws at least 1."
             )
             raise OptionError(msg)
 

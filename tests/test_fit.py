@@ -1,4 +1,6 @@
-# ruff: noqa: ARG005  (a right-hand side takes t and y, whatever it uses)
+# ruff: noqa: ARG001, ARG002, ARG005  (a right-hand side takes t and y, whatever it uses)
+
+import inspect
 
 import equinox as eqx
 import jax
@@ -102,18 +104,18 @@ def test_intervals_have_the_quantile_of_students_t_and_respect_bounds(decayed):
     np.testing.assert_allclose(table.loc["initial.y", "lower"], start - quantile * error, rtol=1e-6)
     assert wide.loc["rate", "lower"] > 0
     assert list(table.columns) == ["value", "standard_error", "lower", "upper"]
-    with pytest.raises(sd.OptionError, match=r"interval\(level=95\): expected a probability between 0 and 1"):
-        fit.interval(95)
+    with pytest.raises(sd.OptionError, match=r"interval\(level=95\.0\): expected a probability between 0 and 1"):
+        fit.interval(95.0)
 
 
 def test_predictions_and_their_band_follow_the_curve(decayed):
     fit, _ = decayed
-    times = [0.0, 1.5, 9.0]
+    times = np.array([0.0, 1.5, 9.0])
     rate, start, _ = fit.values
-    mean, band = fit.prediction(times), fit.band(times)
-    np.testing.assert_allclose(mean["y"], towards(np.array(times), rate, start), rtol=1e-6)
+    mean, band = fit.prediction(list(times)), fit.band(times)
+    np.testing.assert_allclose(mean["y"], towards(times, rate, start), rtol=1e-6)
     assert mean["y"].attrs == {"units": "mg"}
-    decayed_by = np.exp(-rate * np.array(times))
+    decayed_by = np.exp(-rate * times)
     slopes = np.stack([-(start - 2.0) * times * decayed_by, decayed_by], axis=1)
     away = st.t.ppf(0.975, 21) * np.sqrt(np.einsum("ti,ij,tj->t", slopes, fit.covariance[:2, :2], slopes))
     np.testing.assert_allclose(band["y"].sel(limit="upper") - mean["y"], away, rtol=1e-4)
@@ -175,23 +177,24 @@ def test_a_linear_equation_over_experiments_has_the_estimate_of_linear_regressio
     np.testing.assert_allclose(fit.interval()["upper"], fit.values + normal, rtol=1e-5)
 
 
-class Many(eqx.Module):
+class Each(eqx.Module):
+    """Experiment `i` has the rate number `i`."""
+
     rates: sd.Param
 
-    def __call__(self, t, y):
-        return -self.rates * y
+    def __call__(self, t, y, inputs):
+        return -jnp.sum(jnp.where(jnp.arange(float(len(self.rates))) == inputs["i"], self.rates, 0.0)) * y
 
 
 @pytest.mark.parametrize("noise", [sd.Normal(0.2), sd.StudentT(0.2)])
 def test_intervals_cover_the_truth_as_often_as_they_say(noise):
-    number, t = 80, np.linspace(0.0, 4.0, 12)
+    number, t = 60, np.linspace(0.0, 4.0, 12)
     truth = np.linspace(0.2, 1.0, number)
     mean = 3.0 * np.exp(-truth[:, None] * t)
     scatter = RNG.standard_normal(mean.shape) if isinstance(noise, sd.Normal) else RNG.standard_t(4.0, mean.shape)
-    names = [f"y{i}" for i in range(number)]
-    data = xr.Dataset({n: ("t", y) for n, y in zip(names, mean + 0.2 * scatter, strict=True)}, coords={"t": t})
-    problem = sd.ODEProblem(data, noise=noise, initial=dict.fromkeys(names, 3.0))
-    fit = sd.fit(problem, Many(sd.param(np.full(number, 0.5), constraint=constraints.positive)), starts=0)
+    data = xr.Dataset({"y": (("run", "t"), mean + 0.2 * scatter), "i": ("run", np.arange(number))}, coords={"t": t})
+    problem = sd.ODEProblem(data, fields="y", inputs=("i",), noise=noise, initial={"y": 3.0}, time="t")
+    fit = sd.fit(problem, Each(sd.param(np.full(number, 0.5), constraint=constraints.positive)), starts=0)
     limits = fit.interval(0.8)
     covered = int(np.sum((limits["lower"] <= truth) & (truth <= limits["upper"])))
     assert fit.diagnostics["converged"]
@@ -226,9 +229,9 @@ def test_a_hidden_epidemic_is_found_from_counts_of_the_sick(key):
     new, _ = jax.jit(problem.replicator(program))(sd.vectorize(program).vector, key)
     drawn = counts.assign(infected=("day", np.asarray(new)[0, :, 0].astype(int)))
     fit = sd.fit(sd.ODEProblem(drawn, noise=sd.NegativeBinomial(), **options), SIR(), starts=16)
-    z = (fit.values - [1.7, 0.45, 2.0, 0.02]) / fit.standard_errors
+    limits = fit.interval(0.9999)
     assert fit.names == ("beta", "gamma", "initial.infected", "noise.infected.dispersion")
-    assert np.all(np.abs(z) < 4), z
+    assert np.all((limits["lower"] < [1.7, 0.45, 2.0, 0.02]) & (limits["upper"] > [1.7, 0.45, 2.0, 0.02])), limits
     assert fit.diagnostics["converged"]
 
 
@@ -315,7 +318,7 @@ def test_a_fit_needs_a_problem_and_a_parameter():
     with pytest.raises(sd.InputError, match="The program has no inner parameter"):
         sd.fit(problem, lambda t, y: -y)
     with pytest.raises(sd.InputError, match="`problem` is a str; expected an ODEProblem"):
-        sd.fit("data.csv", Towards())
+        inspect.unwrap(sd.fit)("data.csv", Towards())  # without the tests' own check of types
 
 
 # --- the optimiser, without equations --------------------------------------------------------------------------------
@@ -365,9 +368,7 @@ def test_the_best_of_several_starts_wins_and_impossible_ones_are_counted():
 
     starts = np.array([[99.0], [-4.0], [2.0], [0.1]])
     found = sd.LeastSquares().estimate(residuals, lambda _, r: jnp.sum(r**2) / 2, starts, np.zeros(0))
-    best = optimize.minimize_scalar(
-        lambda x: np.sin(3 * x) ** 2 + 0.09 * (x - 2) ** 2, bounds=(1.5, 2.5), method="bounded"
-    )
+    best = optimize.minimize_scalar(lambda x: np.sin(3 * x) ** 2 + 0.09 * (x - 2) ** 2, bracket=(1.8, 2.1, 2.4))
     np.testing.assert_allclose(found.point.location, [best.x], atol=1e-4)
     assert (found.stats["starts"], found.stats["starts_failed"]) == (4, 1)
 

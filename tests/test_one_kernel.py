@@ -11,20 +11,36 @@ from sciad.solvers import one_kernel
 from sciad.solvers.ode import ODE
 
 FIELDS = {
-    "predators": (lambda t, y, p: jnp.stack([(p[0] - p[1] * y[1]) * y[0], (y[0] - p[2]) * y[1]]), [1.0, 1.0], [1.5, 1.0, 3.0]),
-    "branches": (lambda t, y, p: jax.lax.cond(t > 1, lambda: -p[0] * y, lambda: jnp.minimum(p[1] * y, p[2])), [1.0], [1.0, 2.0, 1.5]),
+    "predators": (
+        lambda _, y, p: jnp.stack([(p[0] - p[1] * y[1]) * y[0], (y[0] - p[2]) * y[1]]),
+        [1.0, 1.0],
+        [1.5, 1.0, 3.0],
+    ),
+    "branches": (
+        lambda t, y, p: jax.lax.cond(t > 1, lambda: -p[0] * y, lambda: jnp.minimum(p[1] * y, p[2])),
+        [1.0],
+        [1.0, 2.0, 1.5],
+    ),
     "functions": (
         lambda t, y, p: p[0] * jnp.sin(t) / (1 + jnp.abs(y) ** p[1]) + jax.nn.softplus(p[2]) * jnp.tanh(y) - y,
         [1.0, 0.5, 0.0],
         [1.0, 2.5, 0.3],
     ),
-    "forcing": (lambda t, y, p: -p[0] * y + p[1] * jnp.interp(t, jnp.arange(4.0), jnp.arange(4.0) ** 2) + p[2], [1.0], [1.0, 2.0, 0.1]),
+    "forcing": (
+        lambda t, y, p: -p[0] * y + p[1] * jnp.interp(t, jnp.arange(4.0), jnp.arange(4.0) ** 2) + p[2],
+        [1.0],
+        [1.0, 2.0, 0.1],
+    ),
     "neighbours": (
-        lambda t, y, p: p[0] * (jnp.roll(y, 1) - 2 * y + jnp.roll(y, -1)) + p[1] * y * (p[2] - y),
+        lambda _, y, p: p[0] * (jnp.roll(y, 1) - 2 * y + jnp.roll(y, -1)) + p[1] * y * (p[2] - y),
         list(np.linspace(0.1, 0.9, 6)),
         [1.0, 2.0, 1.0],
     ),
-    "matrix": (lambda t, y, p: p[0] * (jnp.eye(4) * -1.0 + 0.1 * p[1]) @ y + p[2], [1.0, 2.0, 3.0, 4.0], [1.0, 0.5, 0.2]),
+    "matrix": (
+        lambda _, y, p: p[0] * (jnp.eye(4) * -1.0 + 0.1 * p[1]) @ y + p[2],
+        [1.0, 2.0, 3.0, 4.0],
+        [1.0, 0.5, 0.2],
+    ),
 }
 
 
@@ -109,6 +125,6 @@ def test_what_does_not_fit_goes_the_usual_way(what, function, size):
 
 def test_implicit_solver_goes_the_usual_way(counted):
     ode = ODE(dfx.Kvaerno5(), sensitivity="forward")
-    end = eqx.filter_jit(jax.grad(lambda k: ode(lambda t, y, k: -k * y, jnp.ones(1), args=k, t0=0.0, t1=1.0).y1[0]))
+    end = eqx.filter_jit(jax.grad(lambda k: ode(lambda _, y, k: -k * y, jnp.ones(1), args=k, t0=0.0, t1=1.0).y1[0]))
     np.testing.assert_allclose(end(jnp.array(1.0)), -np.exp(-1.0), rtol=1e-4)
     assert not any(counted)

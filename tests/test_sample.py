@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.resources import files
+from typing import Any
 
 import arviz_stats
 import equinox as eqx
@@ -195,7 +196,7 @@ def test_lynx_and_hare_agree_with_the_reference():
 
 
 def half_space():
-    x = numpyro.sample("x", dist.Normal(0.0, 1.0).expand([2]))
+    x: Any = numpyro.sample("x", dist.Normal(0.0, 1.0).expand([2]))
     numpyro.factor("cut", jnp.where(x[0] > -0.5, 0.0, -jnp.inf))
 
 

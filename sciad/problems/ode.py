@@ -202,8 +202,8 @@ class ODEProblem:
             return Prediction(mean[None], ok[None])
         return Prediction(*jax.vmap(one)(jnp.broadcast_to(start, (experiments, len(self.states))), self.inputs))
 
-    def observed(self, model: PyTree, t: Array, y: Array) -> Float[Array, " fields"]:
-        """Return the fields that follow from a state."""
+    def observed(self, model: PyTree, t: Array, y: Array) -> Array:
+        """Return the fields that follow from a state, as a vector."""
         found = self._observe(model, t, y)
         return jnp.stack([jnp.asarray(found[f], y.dtype) for f in self.fields])
 
@@ -258,9 +258,8 @@ class ODEProblem:
                 noise[f].distribution(mean[..., i]).sample(k).astype(mean.dtype)
                 for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
             ]
-            ok = ok[:, None, None]
-            likelihoods = self.log_likelihoods(program, Prediction(mean, ok))
-            return jnp.where(ok, jnp.stack(drawn, axis=-1), jnp.nan), jnp.where(ok, likelihoods, jnp.nan)
+            likelihoods, seen = self.log_likelihoods(program, Prediction(mean, ok)), ok[:, None, None]
+            return jnp.where(seen, jnp.stack(drawn, axis=-1), jnp.nan), jnp.where(seen, likelihoods, jnp.nan)
 
         return replicate
 
