@@ -51,7 +51,7 @@ def run(case: str, budget: float, peers: bool) -> list[Row]:
     del peers
     ours = _rows(case, "sciad", _figures(case, "sciad", budget))
     newcomer = _rows(case, "numpyro_default", _figures(case, "numpyro_default", budget))
-    experts = {system: _figures(case, system, budget / 2) for system in EXPERTS}
+    experts = {system: _figures(case, system, budget) for system in EXPERTS}
     best, other = sorted(EXPERTS, key=lambda system: experts[system].get("ess_per_second", 0.0), reverse=True)
     return [*ours, *newcomer, *_rows(case, "numpyro_expert", experts[best]), *_rows(case, other, experts[other])]
 

@@ -74,10 +74,20 @@ def fit(
 
     Source: G. A. F. Seber and C. J. Wild, *Nonlinear Regression* (1989), sections 2.1 and 5.1.
 
-    Raises
-    ------
-    InputError
-        If the program has no inner parameter, or data and program do not fit together.
+    Examples
+    --------
+    >>> import equinox as eqx, sciad as sd, xarray as xr
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> hours = np.linspace(0.0, 4.0, 9)
+    >>> data = xr.Dataset({"drug": ("hour", 8.0 * np.exp(-0.5 * hours))}, coords={"hour": hours})
+    >>> problem = sd.ODEProblem(data, noise=sd.LogNormal(0.1), initial={"drug": 8.0})
+    >>> class Decay(eqx.Module):
+    ...     rate: sd.Param = sd.param(1.0)
+    ...     def __call__(self, t, y):
+    ...         return -self.rate * y
+    >>> found = fit(problem, Decay(), starts=0)
+    >>> found.message, found.names, found.values.round(4).tolist()
+    ('Converged.', ('rate',), [0.5])
     """
     if not isinstance(problem, ODEProblem):
         msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem."

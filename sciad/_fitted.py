@@ -103,7 +103,9 @@ class Fit:
             mean = self._predict(vector, times)
             return mean, mean
 
-        slopes, mean = jax.jit(jax.jacfwd(predict, has_aux=True))(self._vector)
+        forward = self.problem.with_forward_sensitivities().solver.sensitivity == "forward"
+        jacobian = jax.jacfwd if forward else jax.jacrev  # a mode that the user chose stays
+        slopes, mean = jax.jit(jacobian(predict, has_aux=True))(self._vector)
         covariance = natural_covariance(np.asarray(slopes).reshape(-1, self._vector.size), self._covariance)
         away = quantile * np.sqrt(np.diag(covariance)).reshape(mean.shape)
         limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))

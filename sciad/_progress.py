@@ -1,4 +1,4 @@
-"""A line of progress on standard error: stage, done, rate, time left, and what the work says of itself."""
+"""A line of progress on standard error: stage, done, time left, and what the work says of itself."""
 
 import sys
 import time

@@ -155,7 +155,7 @@ def residual_tests(fields: Sequence[str], residuals: Float[np.ndarray, "e t f"])
     return found
 
 
-def _runs(series: Sequence[Float[np.ndarray, " n"]]) -> float:
+def _runs(series: Sequence[np.ndarray]) -> float:
     """Compare the number of runs of one sign, over all series, with the normal law that it follows by independence."""
     runs = mean = variance = 0.0
     for x in series:

@@ -71,10 +71,13 @@ def sample(
     if chains < 1 or draws < 4:
         msg = f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed."
         raise OptionError(msg)
+    kernel = NUTS() if solver is None else solver
+    if not isinstance(kernel, AbstractKernel):
+        msg = f"sample(solver={type(kernel).__name__}): expected `sciad.NUTS(...)` or `sciad.HMC(...)`."
+        raise OptionError(msg)
     warn_if_float32("sampling")
     entropy = 0 if key is None else np.asarray(jax.random.key_data(key)).tolist()
     for_target, for_start, for_warmup, for_prediction = np.random.SeedSequence(entropy).spawn(4)
-    kernel = NUTS() if solver is None else solver
     plan = Warmup() if warmup is None else Warmup(quick=0, full=warmup) if isinstance(warmup, int) else warmup
     with Progress(quiet=not progress) as display:
         # --- compile, each part on threads while the next is traced ---
@@ -125,7 +128,13 @@ def _target(
     seed: np.random.SeedSequence,
 ) -> Target:
     if not isinstance(problem, ODEProblem):
+        if program is not None:
+            msg = "sample(model, program): a NumPyro model takes no program. Give its arguments as `model_args=(...)`."
+            raise OptionError(msg)
         return model_target(problem, args, kwargs, jax.random.wrap_key_data(random_words(seed, 1)[0], impl=RANDOM))
+    if args or kwargs:
+        msg = "sample(problem, model_args=...): these are arguments of a NumPyro model; a problem has none. Drop them."
+        raise OptionError(msg)
     if program is None:
         msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
         raise InputError(msg)

@@ -1,7 +1,7 @@
 """Several chains of one kernel, compiled once and driven from the host in short stretches.
 
 The same compiled function serves adaptation and sampling; between stretches the host looks at the draws, changes the
-metric, reports progress, stores a checkpoint, or stops.
+metric, reports progress, or stops.
 """
 
 from collections.abc import Callable

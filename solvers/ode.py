@@ -192,10 +192,10 @@ class ODE(eqx.Module):
         InputError
             Wrong shapes or structure; times missing, out of order or outside the interval.
         OptionError
-            Under forward sensitivities, a derivative with respect to `t0`, a tolerance or a setting was asked for.
+            A derivative with respect to `t0`, a tolerance or a setting was asked for under forward sensitivities.
         TypeError
-            From JAX, where a forward or second derivative was asked for under ``"reverse"`` or ``"backsolve"``, or under
-            ``"auto"`` beyond its crossover: choose ``sensitivity="forward"``.
+            From JAX, where a forward or second derivative was asked for under ``"reverse"`` or ``"backsolve"``, or
+            under ``"auto"`` beyond its crossover: choose ``sensitivity="forward"``.
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """

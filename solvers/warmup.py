@@ -52,10 +52,10 @@ class Warmup(eqx.Module):
     prior_draws: int = eqx.field(static=True, default=256)
 
     def __check_init__(self) -> None:
-        if self.quick < 0 or self.full < 20 or self.prior_draws < 1:
+        if 0 != self.quick < 20 or self.full < 20 or self.prior_draws < 1:
             msg = (
                 f"Warmup(quick={self.quick}, full={self.full}, prior_draws={self.prior_draws}): quick must be "
-                "at least 0, full at least 20, prior_draws at least 1."
+                "0 or at least 20, full at least 20, prior_draws at least 1."
             )
             raise OptionError(msg)
 
@@ -117,7 +117,8 @@ class Warmup(eqx.Module):
             if 0 < i < len(windows) - 1:
                 covariance = pooled_covariance(seen.draws, covariance)
                 state = chains.restart_step_size(state)
-        kind = "dense, adapted" if chains.dense else "diagonal, adapted"
+        kind = "dense" if chains.dense else "diagonal"
+        kind += ", adapted" if len(windows) > 2 else ", not adapted: the warm-up was too short for it"
         return Ready(state, metric_of(covariance), kind, notes, modes, self.full)
 
 

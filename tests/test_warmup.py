@@ -172,3 +172,5 @@ def test_a_metric_of_a_vector_is_diagonal():
 def test_an_impossible_plan_is_refused():
     with pytest.raises(OptionError, match="full at least 20"):
         Warmup(full=10)
+    with pytest.raises(OptionError, match="quick must be 0 or at least 20"):
+        Warmup(quick=1)

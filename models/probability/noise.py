@@ -66,6 +66,11 @@ class Normal(AbstractNoise):
     scale
         Standard deviation, in the units of the field: a number if it is known, a `param` if not (with a prior, to be
         inferred by `sample`). Default: unknown, from 1.
+
+    Examples
+    --------
+    >>> float(Normal(0.5).residual(jnp.array(2.0), jnp.array(3.0)))
+    2.0
     """
 
     scale: Param

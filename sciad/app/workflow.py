@@ -130,10 +130,10 @@ def _sample(
     options = _given(settings, "chains", "draws", "warmup")
     with _timed(timings, "sample"):
         posterior = sd.sample(problem, contents.program, key=key, progress=not console.quiet, **options)
-    run.write("posterior.nc", posterior.tree)  # before anything that may fail
+    posterior.save(run.path("posterior.nc"))  # before anything that may fail
     if study.derived is not None:
         posterior = _with_derived(posterior, study.derived)
-        run.write("posterior.nc", posterior.tree)
+        posterior.save(run.path("posterior.nc"))
     drawn = posterior.tree["posterior"].sizes["draw"]
     contents.interrupted = drawn < settings["draws"]
     console.say(f"sampled {drawn} draws of each chain in {report.seconds(timings['sample'])}")

@@ -335,7 +335,8 @@ class ODEProblem:
             raise InputError(msg)
         unit = self.data[field].attrs.get("units", "")
         if self._noise[field].positive:
-            return param(_squeezed(np.maximum(first, HALF)), constraint=constraints.positive, unit=unit)
+            above = np.where(np.asarray(first) > 0, first, HALF)
+            return param(_squeezed(above), constraint=constraints.positive, unit=unit)
         return param(_squeezed(np.asarray(first)), unit=unit)
 
 
