@@ -14,4 +14,3 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The noise's parameters did not settle. Where one runs off to zero, the model follows the data exactly: give "
         "the noise a known scale, such as sd.Normal(0.1), or take another noise model."
     )
-    interrupted = "Stopped by the user before the end."

@@ -19,7 +19,7 @@ from sciad.solvers.hamiltonian import AbstractKernel, Density, Info, Metric, Poi
 
 STRETCH = 100  # transitions at most between two looks of the host
 RANDOM = "threefry2x32"  # generator of the chains' keys, two words each
-_START_STEP_SIZE, _UPDATE_STEP_SIZE = dual_averaging()
+_, _UPDATE_STEP_SIZE = dual_averaging()
 
 
 class ChainState(NamedTuple):

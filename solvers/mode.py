@@ -19,6 +19,7 @@ STALLED = 1e-2  # the same, where rounding or a solver's tolerance lets no step 
 FLATTEST = 0.1  # least curvature believed of a point that is no mode: a standard deviation of 3 in unconstrained space
 SPIKE = 3.0  # a mode that holds less than a place on the way to it, by this logarithm, is passed over
 GREATEST = 1e12  # damping beyond which no step descends
+FEW = 6  # steps after which the best are chosen
 LONGEST = 2.0  # change of any parameter in one step
 
 
@@ -48,29 +49,35 @@ class Mode(NamedTuple):
         return (axes / curvature) @ axes.T
 
 
-def find_modes(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, best: int = 8, iterations: int = 60) -> list[Mode]:
-    """Return the distinct modes reached from the first start and the `best` others, that of most mass first.
+def find_modes(
+    evaluate: Batch, starts: Float[np.ndarray, "n d"], *, wide: int = 32, best: int = 8, iterations: int = 60
+) -> list[Mode]:
+    """Return distinct modes, that of most mass first.
 
-    None are returned if every start is impossible.
+    The first start and the `wide` best others go a few steps, since the best at first need not lead to the best mode; the
+    `best` of these then go to the end. None are returned if every start is impossible.
 
     Parameters
     ----------
     evaluate
         Potentials and gradients of a batch of positions; infinite and zero where the model fails.
     """
-    potentials, gradients = evaluate(starts)
-    order = [i for i in [0, *np.argsort(potentials[1:])[:best] + 1] if np.isfinite(potentials[i])]
+    potentials, _ = evaluate(starts)
+    order = [i for i in [0, *np.argsort(potentials[1:])[:wide] + 1] if np.isfinite(potentials[i])]
+    if not order:
+        return []
+    early = _descend(evaluate, starts[order], FEW)
+    chosen = sorted(early, key=lambda mode: -mode.mass)[:best]
     modes: list[Mode] = []
-    for mode in _descend(evaluate, starts[order], potentials[order], gradients[order], iterations):
+    for mode in _descend(evaluate, np.stack([mode.position for mode in chosen]), iterations):
         if not any(_same(mode, other) for other in modes):
             modes.append(mode)
     return sorted(modes, key=lambda mode: -mode.mass)
 
 
-def _descend(
-    evaluate: Batch, x: np.ndarray, potential: np.ndarray, gradient: np.ndarray, iterations: int
-) -> list[Mode]:
+def _descend(evaluate: Batch, x: Float[np.ndarray, "n d"], iterations: int) -> list[Mode]:
     """Minimise from each row by the Hessian's absolute eigenvalues, downhill from saddles too, with a damping."""
+    potential, gradient = evaluate(x)
     found: list[Mode | None] = [None] * len(x)
     rows, damping = np.arange(len(x)), np.full(len(x), 1e-3)
     for _ in range(iterations):
@@ -92,7 +99,7 @@ def _descend(
         stuck = ~lower & (dampings[:, -1] > GREATEST)
         done: np.ndarray = np.logical_and(curvature[:, 0] > 0, decrement < np.where(lower, DECREMENT, STALLED))
         for i, row in enumerate(rows):
-            reached = Mode(x[i], float(potential[i]), hessians[i], converged=bool(done[i]))
+            reached = Mode(x[i], float(potential[i]), hessians[i], converged=bool(done.item(i)))
             before = found[row]
             credit = SPIKE if reached.converged else 0.0
             found[row] = reached if before is None or reached.mass + credit > before.mass else before

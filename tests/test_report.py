@@ -433,6 +433,8 @@ def test_derived_quantities_get_rows_and_pictures(bench, tmp_path, capsys):
     assert list(table)[-1] == "twice"
     assert table["twice"]["mean"] == pytest.approx(2 * table["noise.hare.sigma"]["mean"], rel=1e-12)
     assert table["twice"]["ess_bulk"] == pytest.approx(table["noise.hare.sigma"]["ess_bulk"], rel=1e-12)
+    warnings = json.loads((tmp_path / "runs" / "pelts" / "posterior.json").read_text())["warnings"]
+    assert not [warning for warning in warnings if "effective sample size" in warning]
     assert "Traces of twice" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
 
 

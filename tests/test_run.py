@@ -12,7 +12,7 @@ import xarray as xr
 
 from sciad._errors import InputError
 from sciad.app.files import plain, read_json, replacing, write_json, write_text
-from sciad.app.run import Run, fingerprint
+from sciad.app.run import Run, data_facts
 
 
 def pelts() -> xr.Dataset:
@@ -121,30 +121,6 @@ def test_datasets_come_back(tmp_path):
         run.read("posterior.nc")
 
 
-def test_checkpoint_comes_back_to_the_bit_and_takes_no_objects(tmp_path):
-    run = Run.create(tmp_path, "pelts")
-    assert run.restore() is None
-    arrays = {"position": np.random.default_rng(0).normal(size=(4, 8)), "key": np.array([1, 2], np.uint32), "step": 7}
-    run.checkpoint(arrays)
-    back = run.restore()
-    assert back is not None
-    assert {name: value.tobytes() for name, value in back.items()} == {
-        name: np.asarray(value).tobytes() for name, value in arrays.items()
-    }
-    with pytest.raises(InputError, match=r"checkpoint of object arrays \['what'\]: expected numbers"):
-        run.checkpoint({"what": np.array([object()])})
-    run.path("checkpoint.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        run.restore()
-
-
-def test_pickle_in_a_checkpoint_is_not_loaded(tmp_path):
-    run = Run.create(tmp_path, "pelts")
-    np.savez(run.path("checkpoint.npz"), a=np.array([{"b": 1}], dtype=object))
-    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        run.restore()
-
-
 def test_open_says_what_is_missing(tmp_path):
     with pytest.raises(InputError, match=r"is not a run: it does not exist"):
         Run.open(tmp_path / "absent")
@@ -163,14 +139,14 @@ def test_json_holds_what_json_can(tmp_path):
         read_json(tmp_path / "absent.json")
 
 
-def test_fingerprint_sees_every_change():
-    whole = fingerprint(pelts())
+def test_facts_see_every_change():
+    whole = data_facts(pelts())
     assert whole["variables"]["hare"] | {"dtype": ""} == {
         "dims": ["year"], "shape": [3], "dtype": "", "unit": "thousands", "missing": 1, "least": 30.0, "greatest": 47.2,
     }  # fmt: skip
     one = pelts()
     changed = [one.assign_coords(year=[1, 2, 3]), one.rename(hare="lynx"), one + 1, one.isel(year=[0, 1])]
-    assert len({whole["sha256"], *(fingerprint(other)["sha256"] for other in changed)}) == 5
+    assert len({whole["sha256"], *(data_facts(other)["sha256"] for other in changed)}) == 5
 
 
 def test_log_keeps_lines_and_times(tmp_path):

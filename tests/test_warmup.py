@@ -52,7 +52,7 @@ def test_the_mode_of_most_mass_comes_first_though_another_is_higher():
         parts = weights - jnp.log(scales) - 0.5 * ((x[0] - places) / scales) ** 2
         return jax.scipy.special.logsumexp(parts)
 
-    broad, spike = find_modes(batch(density), starts(64, 1, scale=4.0), best=16)
+    broad, spike = find_modes(batch(density), starts(64, 1, scale=4.0))
     assert broad.position[0] == pytest.approx(-4, abs=0.02)
     assert spike.position[0] == pytest.approx(4, abs=0.02)
     assert spike.potential < broad.potential
@@ -149,7 +149,7 @@ def test_what_stands_in_the_way_of_the_quick_warm_up_is_told():
     ready = Warmup(full=200).run(chains, starts(32, 2), np.random.SeedSequence(1), lambda *report: seen.append(report))
     assert ready.kind == "dense, adapted"
     assert "given up for full adaptation" in ready.notes[0]
-    assert np.allclose(np.diag(ready.metric.inverse_mass), jax.scipy.special.polygamma(1, 0.2), rtol=0.5)
+    assert np.allclose(np.diag(ready.metric.inverse_mass), jax.scipy.special.polygamma(1, 0.2), rtol=0.7)
     assert seen[-1][:2] == (200, 200)
     quick = Warmup(quick=0, full=100).run(chains, starts(32, 2), np.random.SeedSequence(1), lambda *_: None)
     assert quick.notes == []

@@ -1,7 +1,7 @@
 """What a report shows, as plain tables and arrays: from the verbs' answers, or read back from a run's folder."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import xarray as xr
 
 from sciad._errors import InputError
 from sciad.app.environment import describe
-from sciad.app.run import Run, fingerprint
+from sciad.app.run import Run, data_facts
 from sciad.app.verdict import Check, check_fit, check_posterior, compare
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -126,7 +126,7 @@ def gather(
     contents = Contents(title or "Report", description, dict(settings or {}), describe(), timings=dict(timings or {}))
     data = getattr(problem, "data", None)
     if isinstance(data, xr.Dataset):
-        contents.data, contents.data_facts = data, fingerprint(data)
+        contents.data, contents.data_facts = data, data_facts(data)
     if fit is not None:
         contents.program = fit.program
         _add_fit(contents, fit, problem)
@@ -173,14 +173,19 @@ def add_posterior(
     contents.tree = posterior.tree
     contents.summary = posterior.summary()
     contents.diagnostics = dict(posterior.diagnostics)
-    told_by_checks = type(posterior).of(posterior.tree, {}).warnings
-    contents.warnings += [warning for warning in posterior.warnings if warning not in told_by_checks]
+    contents.warnings += notes(posterior)
     judge(contents, reference)
     if contents.program is not None:
         from sciad.app.priors import prior_curves  # imports JAX, which reading back a run does without
 
         label = getattr(problem, "label", str)
         contents.priors = prior_curves(contents.program, contents.group("posterior"), label=label)
+
+
+def notes(posterior: Any) -> list[str]:
+    """Give a posterior's warnings, without those that follow from its draws: the checks say these, with names."""
+    follow = type(posterior).of(posterior.tree, {}).warnings
+    return [warning for warning in posterior.warnings if warning not in follow]
 
 
 def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
@@ -195,22 +200,6 @@ def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
         contents.comparison = compare(summary, reference)
     total = draws.sizes["chain"] * draws.sizes["draw"]
     contents.checks += check_posterior(summary, contents.diagnostics, draws=total, comparison=contents.comparison)
-
-
-def scalars(draws: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
-    """Give every scalar parameter's name, such as ``weight[3,2]``, and its draws, of shape (chain, draw).
-
-    Examples
-    --------
-    >>> draws = xr.Dataset({"w": (("chain", "draw", "i"), np.ones((4, 3, 2)))})
-    >>> [(name, values.shape) for name, values in scalars(draws)]
-    [('w[0]', (4, 3)), ('w[1]', (4, 3))]
-    """
-    for name, variable in draws.data_vars.items():
-        values = variable.transpose("chain", "draw", ...).to_numpy()
-        for index in np.ndindex(values.shape[2:]):
-            label = f"{name}[{','.join(map(str, index))}]" if index else str(name)
-            yield label, values[(slice(None), slice(None), *index)]
 
 
 def save_fit(run: Run, contents: Contents) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sciad._posterior import scalars
 from sciad.app import figures
-from sciad.app.contents import Contents, scalars
+from sciad.app.contents import Contents
 
 _MOST_PARAMETERS = 24
 _MOST_PAIRED = 8

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sciad._posterior import scalars
 from sciad._vector import vectorize
-from sciad.app.contents import scalars
 
 
 def prior_curves(

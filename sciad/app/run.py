@@ -2,18 +2,16 @@
 
 import dataclasses
 import datetime
-import hashlib
 import os
 import re
 import tempfile
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 
+from sciad._data import fingerprint
 from sciad._errors import InputError
 from sciad.app.files import read_json, replacing, write_json, write_text
 
@@ -147,43 +145,8 @@ class Run:
             raise InputError(message)
         return xr.load_dataset(path, engine="h5netcdf")
 
-    def checkpoint(self, arrays: Mapping[str, Any], name: str = "checkpoint") -> None:
-        """Save named numeric arrays in ``<name>.npz``, in the place of the last checkpoint of that name.
 
-        Parameters
-        ----------
-        arrays : mapping of str to array_like
-            Numbers, booleans or fixed-width text. Their bits come back as they were.
-        name : str
-            Name of the file, without its suffix.
-
-        Raises
-        ------
-        InputError
-            When an array would need pickling (object dtype).
-        """
-        solid = {key: np.asarray(value) for key, value in arrays.items()}
-        loose = sorted(key for key, value in solid.items() if value.dtype.hasobject)
-        if loose:
-            message = f"checkpoint of object arrays {loose}: expected numbers. Convert them with numpy.asarray first."
-            raise InputError(message)
-        with replacing(self.path(f"{name}.npz")) as scratch:
-            np.savez(scratch, allow_pickle=False, **solid)
-
-    def restore(self, name: str = "checkpoint") -> dict[str, np.ndarray] | None:
-        """Arrays of the last :meth:`checkpoint` of that name, or None when there is none."""
-        path = self.path(f"{name}.npz")
-        if not path.is_file():
-            return None
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            message = f"{path} cannot be read as a checkpoint: {error}. Move it away to start afresh."
-            raise InputError(message) from error
-
-
-def fingerprint(data: xr.Dataset) -> dict[str, Any]:
+def data_facts(data: xr.Dataset) -> dict[str, Any]:
     """Describe a dataset so that another run can tell whether it saw the same numbers.
 
     Parameters
@@ -194,25 +157,11 @@ def fingerprint(data: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``sha256`` over names, dimensions, dtypes and bytes of all variables and coordinates, in the order of their
-        names; and for each variable its dimensions, shape, dtype, unit, range and number of missing values.
-
-    Examples
-    --------
-    >>> one = xr.Dataset({"hare": ("year", [30.0, 47.2])}, {"year": [1900, 1901]})
-    >>> fingerprint(one)["sha256"] == fingerprint(one.copy(deep=True))["sha256"]
-    True
-    >>> fingerprint(one)["sha256"] == fingerprint(one + 1)["sha256"]
-    False
+        ``sha256``, the fingerprint of `sciad.fingerprint`; ``sizes``; and for each variable its dimensions, shape,
+        dtype, unit, range and number of missing values.
     """
-    digest = hashlib.sha256()
-    for name in sorted(map(str, data.variables)):
-        values = np.ascontiguousarray(data[name].values)
-        body = values.astype(str) if values.dtype.hasobject else values
-        digest.update(repr((name, data[name].dims, body.shape, body.dtype.str)).encode())
-        digest.update(body.tobytes())
     variables = {str(name): _describe(variable) for name, variable in data.variables.items()}
-    return {"sha256": digest.hexdigest(), "sizes": dict(data.sizes), "variables": variables}
+    return {"sha256": fingerprint(data), "sizes": dict(data.sizes), "variables": variables}
 
 
 def _storable(value: Any) -> Any:

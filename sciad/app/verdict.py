@@ -170,7 +170,8 @@ def _ess(summary: pd.DataFrame, kind: str) -> Check:
     values = summary[f"ess_{kind}"].to_numpy(float)
     worst = _worst_name(summary, np.where(np.isnan(values), -np.inf, values).argmin())
     state: State = "pass" if np.all(values >= 400) else "fail"
-    words = f"{worst} has too few effective draws for steady figures: take more draws."
+    figures = {"bulk": "a steady mean", "tail": "steady 5 % and 95 % limits"}[kind]
+    words = f"{worst} has too few effective draws for {figures}: take more draws."
     return Check(
         f"{kind} ESS", state, f"{np.min(values):.0f} ({worst})", "at least 400", words if state == "fail" else ""
     )

@@ -13,10 +13,10 @@ import sciad as sd
 from sciad._errors import InputError
 from sciad.app import report, studies
 from sciad.app.console import Console
-from sciad.app.contents import Contents, add_posterior, gather, save_fit, save_posterior
+from sciad.app.contents import Contents, add_posterior, gather, notes, save_fit, save_posterior
 from sciad.app.environment import cores, describe, prepare
 from sciad.app.files import plain
-from sciad.app.run import Run, fingerprint
+from sciad.app.run import Run, data_facts
 from sciad.app.verdict import headline, overall
 
 
@@ -99,7 +99,7 @@ def _save_setting(run: Run, study: studies.Study, settings: Mapping[str, Any], d
     facts = {"study": study.name, "title": study.title, "description": study.description, "data": file}
     run.write("settings.json", {**facts, "settings": settings})
     run.write("environment.json", describe())
-    run.write("data.json", fingerprint(data))
+    run.write("data.json", data_facts(data))
     run.write("data.nc", data)
 
 
@@ -146,7 +146,7 @@ def _with_derived(posterior: Any, derived: Callable[[Any], Mapping[str, Any]]) -
     """Put what a study derives from the parameters beside them, so that it gets errors and pictures as they do."""
     groups = {name: group.to_dataset() for name, group in posterior.tree.children.items()}
     groups["posterior"] = groups["posterior"].assign(derived(groups["posterior"]))
-    return dataclasses.replace(posterior, tree=xr.DataTree.from_dict(groups))
+    return type(posterior).of(xr.DataTree.from_dict(groups), posterior.diagnostics, notes(posterior))
 
 
 def _keys(settings: Mapping[str, Any]) -> tuple[Any, Any]:
