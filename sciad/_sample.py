@@ -71,10 +71,7 @@ def sample(
     if chains < 1 or draws < 4:
         msg = f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed."
         raise OptionError(msg)
-    kernel = NUTS() if solver is None else solver
-    if not isinstance(kernel, AbstractKernel):
-        msg = f"sample(solver={type(kernel).__name__}): expected `sciad.NUTS(...)` or `sciad.HMC(...)`."
-        raise OptionError(msg)
+    kernel = _kernel(solver)
     warn_if_float32("sampling")
     entropy = 0 if key is None else np.asarray(jax.random.key_data(key)).tolist()
     for_target, for_start, for_warmup, for_prediction = np.random.SeedSequence(entropy).spawn(4)
@@ -118,6 +115,13 @@ def sample(
         "predictive_seconds": time.perf_counter() - drawn,
     }
     return Posterior.of(tree, diagnostics, notes)
+
+
+def _kernel(solver: Any) -> AbstractKernel:
+    if not isinstance(solver, AbstractKernel | None):
+        msg = f"sample(solver={type(solver).__name__}): expected `sciad.NUTS(...)` or `sciad.HMC(...)`."
+        raise OptionError(msg)
+    return NUTS() if solver is None else solver
 
 
 def _target(

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, PyTree
-from scipy import optimize
 
 from sciad._errors import OptionError
 from sciad._results import RESULTS
@@ -21,6 +20,8 @@ NoiseLoss = Callable[[Array, PyTree], Array]
 REJECTED = 1e15  # residual where the model cannot be evaluated: any step to there is refused, and it is never an answer
 DAMPING = 1e-3  # first damping of Levenberg-Marquardt, in units of the squared length of a column of the Jacobian
 NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
+REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
+ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
 STEP = 1e-4  # of central differences, in units of the unconstrained parameters
 FLAT = 1e-6  # slope in log-likelihood for a noise parameter, unconstrained, at which it stands still
 
@@ -64,7 +65,7 @@ class LeastSquares(eqx.Module):
 
     With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `optimistix.LevenbergMarquardt`, in
     parameters scaled to columns of the Jacobian of unit length; with :math:`\theta` held, the noise's parameters by
-    SciPy's ``trust-exact``; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
+    damped Newton steps; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
     space.
 
     Parameters
@@ -174,7 +175,7 @@ class _Search:
         rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
         while True:
             solved = self._solve(point.location, noise, _scale(point.at.jacobian), rtol)
-            best = self._minimise_noise(noise, self.evaluate(solved.location, noise).at.predictions)
+            best = self._best_noise(noise, self.evaluate(solved.location, noise).at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
             point, noise = self.evaluate(solved.location, best.noise), best.noise
             self.steps, rounds = self.steps + int(solved.steps), rounds - 1
@@ -184,22 +185,12 @@ class _Search:
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
         return Estimate(point, noise, best.loss, best.hessian, result, {})
 
-    def _minimise_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
+    def _best_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
         def at(v: np.ndarray) -> tuple[float, np.ndarray]:
             loss, slope = self._noise(v, predictions)
             return float(loss), np.asarray(slope)
 
-        def hessian(v: np.ndarray) -> np.ndarray:
-            # Central differences of slopes: less work than compiling the second derivatives of a log-gamma function.
-            slopes = [at(v + step)[1] - at(v - step)[1] for step in STEP * np.eye(v.size, dtype=v.dtype)]
-            rows = np.reshape(slopes, (v.size, v.size)) / (2 * STEP)
-            return (rows + rows.T) / 2
-
-        if not noise.size:
-            return _Noise(noise, at(noise)[0], hessian(noise), settled=True)
-        options = {"gtol": FLAT, "maxiter": NOISE_STEPS, "max_trust_radius": 2.0}
-        found = optimize.minimize(at, noise, jac=True, hess=hessian, method="trust-exact", options=options)
-        return _Noise(found.x, float(found.fun), hessian(found.x), settled=bool(found.success))
+        return _minimum(at, noise)
 
 
 def _scale(jacobian: Array) -> np.ndarray:
@@ -215,6 +206,31 @@ class _Noise(NamedTuple):
     loss: float
     hessian: np.ndarray
     settled: bool
+
+
+def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> _Noise:
+    """Minimise by Newton steps at most `REACH` long, halved until the loss falls."""
+    loss, slope = at(noise)
+    for _ in range(NOISE_STEPS):
+        curvature = _hessian(at, noise)
+        if np.max(np.abs(slope), initial=0.0) <= FLAT:
+            return _Noise(noise, loss, curvature, settled=True)
+        values, axes = np.linalg.eigh(curvature)
+        step = -axes @ (axes.T @ slope / np.maximum(np.abs(values), 1e-8))  # absolute: downhill from saddles too
+        step *= min(1.0, REACH / np.linalg.norm(step))
+        trials = (noise + step * 0.5**halvings for halvings in range(40))
+        found = next(((v, *at(v)) for v in trials if at(v)[0] <= loss + ROUNDING * (1 + abs(loss))), None)
+        if found is None:
+            break
+        noise, loss, slope = found
+    return _Noise(noise, loss, _hessian(at, noise), settled=False)
+
+
+def _hessian(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> np.ndarray:
+    """Return central differences of slopes: less work than compiling second derivatives of a log-gamma function."""
+    slopes = [at(noise + step)[1] - at(noise - step)[1] for step in STEP * np.eye(noise.size, dtype=noise.dtype)]
+    rows = np.reshape(slopes, (noise.size, noise.size)) / (2 * STEP)
+    return (rows + rows.T) / 2
 
 
 def _solver(residuals: Residuals, max_steps: int, *, forward: bool) -> Callable[..., Point]:

@@ -54,8 +54,8 @@ def find_modes(
 ) -> list[Mode]:
     """Return distinct modes, that of most mass first.
 
-    The first start and the `wide` best others go a few steps, since the best at first need not lead to the best mode; the
-    `best` of these then go to the end. None are returned if every start is impossible.
+    The first start and the `wide` best others go a few steps, since the best at first need not lead to the best mode;
+    the `best` of these then go to the end. None are returned if every start is impossible.
 
     Parameters
     ----------
@@ -66,13 +66,17 @@ def find_modes(
     order = [i for i in [0, *np.argsort(potentials[1:])[:wide] + 1] if np.isfinite(potentials[i])]
     if not order:
         return []
-    early = _descend(evaluate, starts[order], FEW)
-    chosen = sorted(early, key=lambda mode: -mode.mass)[:best]
+    early = _distinct(_descend(evaluate, starts[order], FEW))[:best]
+    return _distinct(_descend(evaluate, np.stack([mode.position for mode in early]), iterations))
+
+
+def _distinct(found: list[Mode]) -> list[Mode]:
+    """Sort by mass, and leave out what was reached before."""
     modes: list[Mode] = []
-    for mode in _descend(evaluate, np.stack([mode.position for mode in chosen]), iterations):
+    for mode in sorted(found, key=lambda mode: -mode.mass):
         if not any(_same(mode, other) for other in modes):
             modes.append(mode)
-    return sorted(modes, key=lambda mode: -mode.mass)
+    return modes
 
 
 def _descend(evaluate: Batch, x: Float[np.ndarray, "n d"], iterations: int) -> list[Mode]:

@@ -22,6 +22,7 @@ from scipy import integrate, stats
 import sciad as sd
 from sciad._numpyro import model_target
 from sciad._progress import Progress
+from sciad._sample import _kernel
 from sciad.models.physics import SIR, LotkaVolterra
 from sciad.solvers.chains import Chains
 from sciad.solvers.hamiltonian import Metric
@@ -410,4 +411,4 @@ def test_options_that_do_not_belong_are_refused():
     with pytest.raises(sd.OptionError, match="a NumPyro model takes no program"):
         sd.sample(model, {"x": 1.0}, progress=False)
     with pytest.raises(sd.OptionError, match=r"expected `sciad\.NUTS\(\.\.\.\)`"):
-        sd.sample(model, solver=numpyro.infer.NUTS(model), progress=False)
+        _kernel(numpyro.infer.NUTS(model))
