@@ -102,10 +102,10 @@ class CompileClock:
         self._intervals: list[tuple[float, float]] = []
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
             now = time.perf_counter()
-            self._intervals.append((now - duration, now))
+            self._intervals.append((now - duration_secs, now))
 
     @property
     def seconds(self) -> float:

@@ -120,7 +120,7 @@ def _draw(slot: _Slot, vector: Array, key: PRNGKeyArray) -> Array:
     present = vector[slot.start : slot.stop]
     if slot.prior is None:
         return present + jax.random.normal(key, present.shape, present.dtype)
-    u = jnp.ravel(slot.bijection.inv(slot.prior.sample(key).astype(slot.dtype))).astype(vector.dtype)
+    u = jnp.ravel(slot.bijection.inv(jnp.asarray(slot.prior.sample(key), slot.dtype))).astype(vector.dtype)
     return jnp.where(jnp.isfinite(u), u, present)  # a draw that rounding put on the boundary
 
 

@@ -120,8 +120,8 @@ def _hessians(evaluate: Batch, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray,
     shifts = STEP * np.concatenate([np.eye(x.shape[1]), -np.eye(x.shape[1])])
     values, gradients = evaluate((x[:, None] + shifts).reshape(-1, x.shape[1]))
     up, down = np.moveaxis(gradients.reshape(len(x), 2, x.shape[1], -1), 1, 0)
-    good = np.isfinite(values).reshape(len(x), 2, -1).all(axis=1)
-    matrix = np.where(good[..., None], (up - down) / (2 * STEP), 0.0)
+    good = np.all(np.isfinite(values).reshape(len(x), 2, -1, 1), axis=1)
+    matrix = np.where(good, (up - down) / (2 * STEP), 0.0)
     return (matrix + np.swapaxes(matrix, 1, 2)) / 2
 
 

@@ -20,7 +20,7 @@ import jaxlib
 import numpy as np
 from jax.custom_batching import sequential_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxtyping import PyTree
 
 from sciad.solvers.callbacks import stripped
@@ -79,7 +79,7 @@ def fits(closed: ClosedJaxpr) -> bool:
 
 def _one_call(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     """Return the computation as one call of an already traced function."""
-    inner = jax.make_jaxpr(jax.jit(jax.extend.core.jaxpr_as_fun(closed)))(*(v.aval for v in closed.jaxpr.invars))
+    inner = jax.make_jaxpr(jax.jit(jaxpr_as_fun(closed)))(*(v.aval for v in closed.jaxpr.invars))
     (equation,) = inner.jaxpr.eqns
 
     def call(*operands: Any) -> list[Any]:
