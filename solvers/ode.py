@@ -28,7 +28,7 @@ from sciad.solvers.sensitivity import (
 
 Sensitivity = Literal["auto", "forward", "reverse", "backsolve"]
 
-# Where the gradient by reverse mode overtakes forward sensitivities: benchmarks/ode_overhead.py, case `crossover`.
+# A rule of thumb, not yet a measurement: benchmarks/ode_overhead.py, case `crossover`, is there to replace it.
 CROSSOVER = 100
 
 
