@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from benchmarks import BENCHMARKS, load
-from benchmarks.measure import Row, machine, progress, versions, write_atomically
+from benchmarks.measure import Row, machine, progress, versions
+from sciad._atomic import write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +71,8 @@ def _report(request: argparse.Namespace, rows: list[Row]) -> int:
     line = json.dumps(answer, allow_nan=False)
     sys.stdout.writelines(_shown(row) for row in rows)
     if request.json is not None:
-        write_atomically(request.json, line + "\n")
+        request.json.parent.mkdir(parents=True, exist_ok=True)
+        write_text(request.json, line + "\n")
         progress(f"wrote {request.json}")
     sys.stdout.write(line + "\n")
     return int(any(row["metric"] == "failed" and row["system"].startswith("sciad") for row in rows))

@@ -3,9 +3,9 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +13,8 @@ from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any, TypedDict
+
+from sciad._cores import cores
 
 PACKAGES = ("sciad", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "numpyro", "arviz-stats")
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,10 +75,15 @@ def isolated(measurement: Callable[..., Any], *, timeout: float, **arguments: An
         message = f"{target} {arguments} took longer than {timeout:.0f} s and was stopped"
         raise OverBudgetError(message) from error
     if done.returncode != 0:
-        words = done.stderr.strip().splitlines() or ["no message"]
-        message = f"{target} {arguments} ended with code {done.returncode}: {words[-1]}"
+        message = f"{target} {arguments} ended with code {done.returncode}: {_last_words(done.stderr)}"
         raise MeasurementError(message)
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _last_words(text: str) -> str:
+    """Return the last line that looks like an exception, since JAX puts remarks after it, else the last line."""
+    lines = text.strip().splitlines() or ["no message"]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)), lines[-1])
 
 
 def _environment() -> dict[str, str]:
@@ -159,7 +166,7 @@ def machine() -> dict[str, str | int | float]:
     """Describe the processor, cores that this process may use, memory in GiB and platform."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": cores(),
         "memory_gib": _memory_gib(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
@@ -192,12 +199,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)

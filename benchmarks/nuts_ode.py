@@ -175,9 +175,11 @@ def _max_abs_z(draws: Draws, posterior: Posterior) -> float:
     The reference's own error is that of ``n`` independent normal draws: sd/sqrt(n) for the mean, sd/sqrt(2 n) for the
     standard deviation.
     """
+    from sciad._posterior import mcse_sd
+
     scores, n = [], posterior.effective_draws
     for name, (mean, sd) in posterior.reference.items():
         error_mean = hypot(_statistic("mcse", draws[name], "mean"), sd / n**0.5)
-        error_sd = hypot(_statistic("mcse", draws[name], "sd"), sd / (2 * n) ** 0.5)
+        error_sd = hypot(mcse_sd(draws[name]), sd / (2 * n) ** 0.5)
         scores += [abs(draws[name].mean() - mean) / error_mean, abs(draws[name].std(ddof=1) - sd) / error_sd]
     return float(max(scores))

@@ -1,9 +1,7 @@
-"""The machine's cores as devices that JAX can use side by side."""
+"""The machine's cores as devices that JAX can use side by side; counting them imports no JAX."""
 
 import os
 import warnings
-
-import jax
 
 
 def use_cores(number: int | None = None) -> int:
@@ -19,7 +17,9 @@ def use_cores(number: int | None = None) -> int:
     int
         How many devices there are now. If JAX was already in use nothing changes, and a warning says so.
     """
-    wanted = number or _available()
+    import jax
+
+    wanted = number or cores()
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
     except RuntimeError:
@@ -32,5 +32,6 @@ def use_cores(number: int | None = None) -> int:
     return len(jax.local_devices())
 
 
-def _available() -> int:
+def cores() -> int:
+    """Count the processors that this process may use; containers and ``taskset`` give fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -64,10 +64,10 @@ def choose(name: str, value: str, options: Iterable[S]) -> S:
     raise OptionError(msg)
 
 
-def check_names(what: str, wanted: Iterable[str], have: Iterable[Any]) -> None:
-    """Raise an `InputError` for the first of the wanted names that is not among those of the data."""
+def check_names(option: str, wanted: Iterable[str], have: Iterable[Any], what: str = "not in the data") -> None:
+    """Raise an `InputError` for the first of the wanted names that is not one of those there are."""
     have = [str(name) for name in have]
     for name in wanted:
         if name not in have:
-            msg = f"`{what}` names {name!r}, which is not in the data. {did_you_mean(name, have)}"
+            msg = f"`{option}` names {name!r}, which is {what}. {did_you_mean(str(name), have)}"
             raise InputError(msg)

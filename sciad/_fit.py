@@ -105,9 +105,9 @@ def fit(
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
     covariance, condition, warnings = _precision(parts, problem, found)
-    diagnostics = _diagnostics(problem, found, vector.size) | {"condition_number": condition}
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
+    diagnostics = _diagnostics(problem, fitted, found, vector.size) | {"condition_number": condition}
     return Fit(
         problem=problem,
         program=fitted,
@@ -153,7 +153,15 @@ def _residuals(problem: ODEProblem, found: Estimate) -> np.ndarray:
     return residuals
 
 
-def _diagnostics(problem: ODEProblem, found: Estimate, parameters: int) -> dict[str, Any]:
+def _scores(problem: ODEProblem, program: PyTree, found: Estimate) -> np.ndarray:
+    if not np.isfinite(found.loss):
+        return np.full(problem.observations.values.shape, np.nan)
+    _, prediction = found.point.at.predictions
+    scores = np.asarray(jax.jit(problem.scores)(program, prediction))
+    return np.where(problem.observations.observed, scores, np.nan)
+
+
+def _diagnostics(problem: ODEProblem, program: PyTree, found: Estimate, parameters: int) -> dict[str, Any]:
     jacobian, r = np.asarray(found.point.at.jacobian), np.asarray(found.point.at.residuals)
     n, p = jacobian.shape
     valid = bool(np.isfinite(found.loss))
@@ -167,7 +175,7 @@ def _diagnostics(problem: ODEProblem, found: Estimate, parameters: int) -> dict[
         "log_likelihood": -found.loss,
         "aic": 2 * found.loss + 2 * parameters,
         "bic": 2 * found.loss + float(np.log(n)) * parameters,
-        "residual_tests": residual_tests(problem.fields, _residuals(problem, found)),
+        "residual_tests": residual_tests(problem.fields, _residuals(problem, found), _scores(problem, program, found)),
     }
 
 
@@ -198,7 +206,7 @@ def _remarks(diagnostics: dict[str, Any]) -> list[str]:
             )
         if tests["p_normal"] < SUSPECT:
             remarks.append(
-                f"The residuals of {field} are not normal (p = {tests['p_normal']:.1g}): look for outliers, or take "
-                "another noise model, such as sd.StudentT()."
+                f"The residuals of {field} do not scatter as the noise model says (p = {tests['p_normal']:.1g}): look "
+                "for outliers, or take another noise model, such as sd.StudentT()."
             )
     return remarks

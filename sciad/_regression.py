@@ -137,19 +137,22 @@ class Natural:
         return limits.min(axis=0), limits.max(axis=0)
 
 
-def residual_tests(fields: Sequence[str], residuals: Float[np.ndarray, "e t f"]) -> dict[str, dict[str, float]]:
+def residual_tests(
+    fields: Sequence[str], residuals: Float[np.ndarray, "e t f"], scores: Float[np.ndarray, "e t f"]
+) -> dict[str, dict[str, float]]:
     """Return, by field, the root mean square of the residuals, and p-values of tests on them.
 
-    ``p_normal`` is by Shapiro and Wilk; ``p_independent`` by the runs test of Wald and Wolfowitz in each experiment.
+    ``p_normal`` is by Shapiro and Wilk on the quantile residuals `scores`, which are normal if the noise model is
+    right; ``p_independent`` by the runs test of Wald and Wolfowitz in each experiment.
     """
     found = {}
     for i, name in enumerate(fields):
         series = [row[~np.isnan(row)] for row in residuals[..., i]]
-        seen = np.concatenate(series)
-        varied = seen.size >= 3 and np.ptp(seen) > 0
+        seen, scored = np.concatenate(series), scores[..., i][~np.isnan(residuals[..., i])]
+        varied = seen.size >= 3 and np.ptp(scored) > 0
         found[name] = {
             "rms": float(np.sqrt(np.mean(seen**2))) if seen.size else np.nan,
-            "p_normal": float(st.shapiro(seen).pvalue) if varied and seen.size <= SHAPIRO else np.nan,
+            "p_normal": float(st.shapiro(scored).pvalue) if varied and seen.size <= SHAPIRO else np.nan,
             "p_independent": _runs(series),
         }
     return found

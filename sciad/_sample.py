@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from sciad._target import Target
 from sciad._tree import PREDICTIVE, Predictor, Prior, Values, sampled_tree
 from sciad.problems.ode import ODEProblem
 from sciad.solvers.chains import RANDOM, Chains, Stretch
+from sciad.solvers.checkpoint import Checkpoint
 from sciad.solvers.hamiltonian import NUTS, AbstractKernel
 from sciad.solvers.warmup import DENSE, Ready, Warmup, joined, lengths, random_words
 
@@ -33,6 +35,7 @@ def sample(
     key: PRNGKeyArray | None = None,
     model_args: tuple[Any, ...] = (),
     model_kwargs: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> Posterior:
     """Draw from a posterior distribution.
@@ -53,6 +56,9 @@ def sample(
         Source of randomness; default ``jax.random.key(0)``. The same key gives the same draws on the same machine.
     model_args, model_kwargs
         Arguments of a NumPyro model.
+    checkpoint
+        File in which chains and draws are kept every few seconds. If it exists, sampling goes on from it, after a
+        killed process too, to the draws that an uninterrupted run gives; with more `draws` than before it adds to them.
     progress
         Whether to show progress on standard error.
 
@@ -65,7 +71,7 @@ def sample(
     Raises
     ------
     InputError
-        If a parameter has no prior, or no start can be evaluated.
+        If a parameter has no prior, no start can be evaluated, or the checkpoint is of another run.
     """
     # --- set up ---
     if chains < 1 or draws < 4:
@@ -80,6 +86,7 @@ def sample(
         # --- compile, each part on threads while the next is traced ---
         began = time.perf_counter()
         display.say("compiling the model")
+        program = _complete(problem, program)
         target = _target(problem, program, model_args, dict(model_kwargs or {}), for_target)
         prior = Prior(target, max(plan.prior_draws, PREDICTIVE))
         engine = Chains(
@@ -91,10 +98,16 @@ def sample(
         candidates = prior.draw(for_start)
         given = [] if target.start is None else [np.asarray(target.start)[None]]
         starts = np.concatenate([*given, candidates[: plan.prior_draws]])
-        ready = plan.run(engine, starts, for_warmup, _reporter(display, "warm-up"))
-        compiling = prior.compile_seconds + engine.compile_seconds
+        facts = {"parameters": target.names, "kernel": str(kernel), "chains": chains, "key": entropy}
+        store = None if checkpoint is None else Checkpoint(checkpoint, facts)
+        kept = None if store is None else store.load(engine)
+        ready, made = kept or (plan.run(engine, starts, for_warmup, _reporter(display, "warm-up")), engine.nothing)
+        if kept:
+            display.say(f"going on from {checkpoint}, which holds {made.draws.shape[1]} of {draws} draws")
+        parts = filter(None, (prior, engine, values, predict))
+        compiling = sum(part.compile_seconds for part in parts)
         warmed = time.perf_counter()
-        stretches, interrupted = _draw(engine, ready, draws, _reporter(display, "sampling"))
+        stretches, interrupted = _draw(engine, ready, made, draws, store, _reporter(display, "sampling"))
     drawn = time.perf_counter()
     # --- finish ---
     notes = list(ready.notes)
@@ -107,7 +120,7 @@ def sample(
         "metric": ready.kind,
         "step_size": [float(s) for s in engine.step_sizes(ready.state)],
         "warmup": ready.transitions,
-        "modes": len(ready.modes),
+        "modes": ready.modes,
         "devices": engine.devices,
         "compile_seconds": compiling,
         "warmup_seconds": warmed - began - compiling,
@@ -122,6 +135,16 @@ def _kernel(solver: Any) -> AbstractKernel:
         msg = f"sample(solver={type(solver).__name__}): expected `sciad.NUTS(...)` or `sciad.HMC(...)`."
         raise OptionError(msg)
     return NUTS() if solver is None else solver
+
+
+def _complete(problem: ODEProblem | Callable[..., Any], program: PyTree) -> PyTree:
+    """Return the program with the problem's own parts, checked once for all that follows."""
+    if not isinstance(problem, ODEProblem):
+        return program
+    if program is None:
+        msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
+        raise InputError(msg)
+    return problem.complete(program)
 
 
 def _target(
@@ -139,9 +162,6 @@ def _target(
     if args or kwargs:
         msg = "sample(problem, model_args=...): these are arguments of a NumPyro model; a problem has none. Drop them."
         raise OptionError(msg)
-    if program is None:
-        msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
-        raise InputError(msg)
     return problem.target(program)
 
 
@@ -158,16 +178,30 @@ def _reporter(display: Progress, stage: str) -> Callable[[int, int, Stretch | No
     return report
 
 
-def _draw(engine: Chains, ready: Ready, draws: int, report: Callable[..., None]) -> tuple[Stretch, bool]:
-    state, parts, done = ready.state, [], 0
+def _draw(
+    engine: Chains, ready: Ready, made: Stretch, draws: int, store: Checkpoint | None, report: Callable[..., None]
+) -> tuple[Stretch, bool]:
+    """Add draws to those `made` until there are enough; true if the user stopped that."""
+    so_far, interrupted = (ready, [made]), False
+
+    def number() -> int:
+        return sum(part.draws.shape[1] for part in so_far[1])
+
     try:
-        for length in lengths(draws):
-            state, part = engine.advance(state, ready.metric, length, adapt=False)
-            parts.append(part)
-            done += length
-            report(done, draws, part)
+        for length in lengths(draws - number()):
+            ready, parts = so_far
+            state, part = engine.advance(ready.state, ready.metric, length, adapt=False)
+            so_far = ready._replace(state=state), [*parts, part]  # at once: an interrupt finds chains and draws agree
+            if store is not None and store.due:
+                so_far = so_far[0], [joined(so_far[1])]
+                store.save(so_far[0], so_far[1][0])
+            report(number(), draws, part)
     except KeyboardInterrupt:
-        if not parts:
+        if not number():
             raise
-        return joined(parts), True
-    return joined(parts), False
+        interrupted = True
+    ready, parts = so_far
+    found = joined(parts)
+    if store is not None:
+        store.save(ready, found)
+    return jax.tree.map(lambda x: x[:, :draws], found), interrupted

@@ -51,6 +51,11 @@ class Values:
         self.number = number
         self._values = Compiled(jax.vmap(target.values), _shape(number, target.size), once=True)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent on tracing, and on waiting for compilation."""
+        return self._values.seconds
+
     def __call__(self, draws: Float[np.ndarray, "chains n d"]) -> dict[str, np.ndarray]:
         """Return arrays over (chain, draw, …) by name; fewer draws than foreseen may be given."""
         lead = draws.shape[:2]
@@ -68,6 +73,11 @@ class Predictor:
         replicate = problem.replicator(program)
         keyed = jax.vmap(lambda vector, words: replicate(vector, _key(words)))
         self._replicate = Compiled(keyed, _shape(self._rows, target.size), _shape(self._rows, 2, dtype=np.uint32))
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent on tracing, and on waiting for compilation."""
+        return self._replicate.seconds
 
     def __call__(
         self, draws: Float[np.ndarray, "chains n d"], prior: Float[np.ndarray, "m d"], seed: np.random.SeedSequence

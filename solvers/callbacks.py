@@ -22,9 +22,16 @@ def without_runtime_errors(function: Callable[[PyTree], PyTree], operands: PyTre
     operands
         A PyTree of arrays.
     """
+    return with_computation(lambda closed: jax.jit(jaxpr_as_fun(closed)), function, operands)
+
+
+def with_computation(
+    make: Callable[[ClosedJaxpr], Callable[..., Any]], function: Callable[[PyTree], PyTree], operands: PyTree
+) -> PyTree:
+    """Return ``function(operands)``, computed by what `make` turns its computation, without run-time errors, into."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(operands)
-    call = jax.jit(jaxpr_as_fun(stripped(closed)))
-    return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves(operands)))
+    leaves = make(stripped(closed))(*jax.tree.leaves(operands))
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def stripped(closed: ClosedJaxpr) -> ClosedJaxpr:

@@ -63,7 +63,7 @@ class Chains:
         self.devices = next(n for n in range(min(devices, number), 0, -1) if number % n == 0)
         self._density = density
         self._dtype, self._integer = np.dtype(jnp.result_type(float)), np.dtype(jnp.result_type(int))
-        self._batch_size = max(32, 2 * size)
+        self._batch_size = max(32, 2 * size) if dense else 32  # a Hessian by differences in one batch
         batch = jax.ShapeDtypeStruct((self._batch_size, size), self._dtype)
         self._batch = Compiled(jax.vmap(lambda z: evaluate(density, z)), batch)
         zeros, square = np.zeros((number, size), self._dtype), np.zeros((size, size) if dense else size, self._dtype)
@@ -71,8 +71,8 @@ class Chains:
             Point(zeros, zeros[:, 0], zeros), self._step_sizes(np.ones(number)), np.zeros((number, 2), np.uint32)
         )
         run, shardings = self._spread(self._run)
-        arguments = (state, Metric(square, square), self._integer.type(0), np.bool_(0))
-        self._advance = Compiled(run, *arguments, **shardings)
+        self.blank = state, Metric(square, square), self.nothing
+        self._advance = Compiled(run, *self.blank[:2], self._integer.type(0), np.bool_(0), **shardings)
 
     @property
     def compile_seconds(self) -> float:
@@ -88,6 +88,13 @@ class Chains:
             point = self._batch(padded)
             found.append((np.asarray(point.potential)[: len(rows)], np.asarray(point.gradient)[: len(rows)]))
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+    @property
+    def nothing(self) -> Stretch:
+        """No transition yet."""
+        kinds = self._kinds(self._dtype)
+        empty = Info(*(np.empty((self.number, 0), kind) for kind in kinds))
+        return Stretch(np.empty((self.number, 0, self.size), self._dtype), empty)
 
     def start(
         self, positions: Float[np.ndarray, "chains d"], keys: UInt32[np.ndarray, "chains 2"], step_size: float
@@ -148,6 +155,10 @@ class Chains:
             return ChainState(point, step, jax.random.key_data(key)), (draws.at[i].set(point.position), infos)
 
         dtype = state.point.position.dtype
-        kinds: Any = Info(*[dtype, dtype, dtype, bool, bool, self._integer, bool])
-        buffers = jnp.zeros((STRETCH, self.size), dtype), jax.tree.map(lambda kind: jnp.zeros(STRETCH, kind), kinds)
+        infos = Info(*(jnp.zeros(STRETCH, kind) for kind in self._kinds(dtype)))
+        buffers = jnp.zeros((STRETCH, self.size), dtype), infos
         return jax.lax.fori_loop(0, number, transition, (state, buffers))
+
+    def _kinds(self, real: Any) -> tuple[Any, ...]:
+        """Return the dtypes of `Info`."""
+        return real, real, real, bool, bool, self._integer, bool

@@ -36,15 +36,15 @@ class Point(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What happened in one transition."""
+    """What happened in one transition, or in each of many."""
 
-    accept_prob: Float[Array, ""]
-    energy: Float[Array, ""]
-    potential: Float[Array, ""]
-    diverging: Bool[Array, ""]
-    failed: Bool[Array, ""]
-    steps: Int[Array, ""]
-    saturated: Bool[Array, ""]
+    accept_prob: Float[Array | np.ndarray, " *draws"]
+    energy: Float[Array | np.ndarray, " *draws"]
+    potential: Float[Array | np.ndarray, " *draws"]
+    diverging: Bool[Array | np.ndarray, " *draws"]
+    failed: Bool[Array | np.ndarray, " *draws"]
+    steps: Int[Array | np.ndarray, " *draws"]
+    saturated: Bool[Array | np.ndarray, " *draws"]
 
 
 class AbstractKernel(eqx.Module):

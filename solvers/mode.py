@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import minimize
 
 Batch = Callable[[Float[np.ndarray, "n d"]], tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]]
 
@@ -20,6 +21,7 @@ FLATTEST = 0.1  # least curvature believed of a point that is no mode: a standar
 SPIKE = 3.0  # a mode that holds less than a place on the way to it, by this logarithm, is passed over
 GREATEST = 1e12  # damping beyond which no step descends
 FEW = 6  # steps after which the best are chosen
+IMPOSSIBLE = 1e30  # stands for an infinite potential, which no line search can interpolate
 LONGEST = 2.0  # change of any parameter in one step
 
 
@@ -68,6 +70,24 @@ def find_modes(
         return []
     early = _distinct(_descend(evaluate, starts[order], FEW))[:best]
     return _distinct(_descend(evaluate, np.stack([mode.position for mode in early]), iterations))
+
+
+def descend(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, iterations: int = 200) -> list[Mode]:
+    """Return a place downhill of the best start, by L-BFGS, where parameters are too many for their Hessian.
+
+    Its Hessian is taken as the identity. None is returned if every start is impossible.
+    """
+    potentials, _ = evaluate(starts)
+    if not np.isfinite(potentials).any():
+        return []
+
+    def value(x: np.ndarray) -> tuple[float, np.ndarray]:
+        potential, gradient = evaluate(x[None])
+        return min(float(potential[0]), IMPOSSIBLE), gradient[0].astype(float)
+
+    best = starts[np.argmin(potentials)]
+    found = minimize(value, best, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    return [Mode(found.x, float(found.fun), np.eye(best.size), converged=False)]
 
 
 def _distinct(found: list[Mode]) -> list[Mode]:

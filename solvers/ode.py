@@ -28,8 +28,9 @@ from sciad.solvers.sensitivity import (
 
 Sensitivity = Literal["auto", "forward", "reverse", "backsolve"]
 
-# A rule of thumb, not yet a measurement: benchmarks/ode_overhead.py, case `crossover`, is there to replace it.
-CROSSOVER = 100
+# States times parameters up to which forward sensitivities cost less than reverse. Measured by
+# `python -m benchmarks ode_overhead --case crossover`: equal near 700 to 1000 for 2, 10, 32 and 100 states.
+CROSSOVER = 1000
 
 
 class ODESolution(eqx.Module):
@@ -87,7 +88,8 @@ class ODE(eqx.Module):
         ``"reverse"`` differentiates the solver's steps with checkpoints (`diffrax.RecursiveCheckpointAdjoint`; first
         derivatives in reverse mode only); cost hardly grows with parameters.
         ``"backsolve"`` integrates the adjoint equation backwards (little memory, approximate).
-        ``"auto"`` takes forward up to `CROSSOVER` traced numbers in ``y0`` and the equation, else reverse.
+        ``"auto"`` takes forward while states times parameters (traced numbers in ``y0`` and the equation) are at most
+        `CROSSOVER`, else reverse.
     max_steps
         Steps, accepted and rejected, after which a solve gives up.
     event
@@ -230,7 +232,8 @@ class ODE(eqx.Module):
     def _solve(self, params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
         # An array that is not traced is a constant: no derivative with respect to it can be asked for.
         traced = [leaf.size for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
-        match self.mode(sum(traced)):
+        flat, _ = params
+        match self.mode(flat.size, sum(traced)):
             case "forward":
                 return integrate(params, times, system)
             case "reverse":
@@ -238,11 +241,11 @@ class ODE(eqx.Module):
             case _:
                 return integrate_reverse((params, times, system), dfx.BacksolveAdjoint())
 
-    def mode(self, parameters: int) -> Sensitivity:
-        """Return the sensitivity mode taken for that many differentiable numbers, initial state included."""
+    def mode(self, states: int, parameters: int) -> Sensitivity:
+        """Return the sensitivity mode taken for that many states and differentiable numbers, initial state included."""
         if self.sensitivity != "auto":
             return self.sensitivity
-        return "forward" if parameters <= CROSSOVER else "reverse"
+        return "forward" if states * parameters <= CROSSOVER else "reverse"
 
     def _flat_event(
         self, field: Callable, args: PyTree, t0: Real, flat: Array, unravel: Callable[[Array], PyTree]

@@ -6,7 +6,7 @@ sensitivities, starting the kernels costs several times the arithmetic. XLA comp
 set on computations that are larger, yet too small to gain anything from separate kernels; what that is worth is
 measured by ``python -m benchmarks ode_overhead`` (systems ``sciad_forward`` and ``sciad_separate_kernels``).
 
-Such a function holds arithmetic, slices, tiny products and loops, but no library call, no scatter and no random
+Such a function holds arithmetic, slices, sums of products and loops, but no library call, no scatter and no random
 numbers. So the computation is read first, and what does not fit, or an XLA that this has not been tested with, takes
 the usual way. What is batched runs element by element, each with its own number of steps: on a CPU that, too, is
 faster than in step.
@@ -23,11 +23,12 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxtyping import PyTree
 
-from sciad.solvers.callbacks import stripped
+from sciad.solvers.callbacks import with_computation
+from sciad.solvers.products import without_products
 
 TESTED = ("0.10.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
 LARGEST_ARRAY = 2048  # elements; beyond, separate kernels are as fast
-LARGEST_PRODUCT = 800  # multiplications of a matrix product; beyond, XLA calls a library
+LARGEST_PRODUCT = 4000  # multiplications of a matrix product; beyond, a library is faster
 
 _REFUSED = frozenset(
     """
@@ -55,12 +56,13 @@ def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyT
     operands
         A PyTree of arrays.
     """
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(operands)
-    closed = stripped(closed)
-    call = _one_call(closed)
+    return with_computation(_in_one_kernel, function, operands)
+
+
+def _in_one_kernel(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED) and fits(closed):
-        call = sequential_vmap(_marked(call))
-    return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves(operands)))
+        return sequential_vmap(_marked(_one_call(without_products(closed))))
+    return _one_call(closed)
 
 
 def fits(closed: ClosedJaxpr) -> bool:

@@ -17,20 +17,20 @@ from numpyro.infer.hmc_util import build_adaptation_schedule
 from sciad._errors import InputError, OptionError
 from sciad.solvers.chains import STRETCH, Chains, ChainState, Stretch
 from sciad.solvers.hamiltonian import Metric
-from sciad.solvers.mode import Mode, find_modes
+from sciad.solvers.mode import Mode, descend, find_modes
 
 DENSE = 200  # parameters up to which a dense metric is kept
 Report = Callable[[int, int, Stretch | None], None]
 
 
 class Ready(NamedTuple):
-    """Chains ready to sample, and how they became so."""
+    """Chains ready to sample, and how they became so: metric, remarks, number of modes and transitions."""
 
     state: ChainState
     metric: Metric
     kind: str
     notes: list[str]
-    modes: list[Mode]
+    modes: int
     transitions: int
 
 
@@ -69,7 +69,7 @@ class Warmup(eqx.Module):
         InputError
             If the density can be evaluated at none of the candidates.
         """
-        modes = find_modes(chains.evaluate, candidates)
+        modes = (find_modes if chains.dense else descend)(chains.evaluate, candidates)
         if not modes:
             msg = (
                 f"The model could not be evaluated at any of {len(candidates)} starts: every solve failed or gave an "
@@ -89,7 +89,7 @@ class Warmup(eqx.Module):
             )
             reason = disagreement(early, covariance)
             if reason is None:
-                return Ready(state, metric_of(covariance), "Hessian at the mode", notes, modes, self.quick)
+                return Ready(state, metric_of(covariance), "Hessian at the mode", notes, _number(modes), self.quick)
             notes.append(f"The metric of the mode's Hessian was given up for full adaptation: {reason}.")
             covariance = pooled_covariance(early.draws, covariance)
         elif self.quick and chains.dense:
@@ -119,7 +119,7 @@ class Warmup(eqx.Module):
                 state = chains.restart_step_size(state)
         kind = "dense" if chains.dense else "diagonal"
         kind += ", adapted" if len(windows) > 2 else ", not adapted: the warm-up was too short for it"
-        return Ready(state, metric_of(covariance), kind, notes, modes, self.full)
+        return Ready(state, metric_of(covariance), kind, notes, _number(modes), self.full)
 
 
 def advance(
@@ -203,6 +203,10 @@ def disagreement(early: Stretch, covariance: Float[np.ndarray, "d d"]) -> str | 
 def random_words(seed: np.random.SeedSequence, number: int) -> UInt32[np.ndarray, "number 2"]:
     """Return the data of `number` independent JAX keys, made on the host without compiling anything."""
     return seed.generate_state(2 * number).reshape(number, 2)
+
+
+def _number(modes: list[Mode]) -> int:
+    return sum(mode.converged for mode in modes)
 
 
 def _several(modes: list[Mode]) -> list[str]:

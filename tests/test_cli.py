@@ -2,9 +2,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from sciad._errors import InputError
 from sciad.app import studies
@@ -51,6 +53,7 @@ def test_version(capsys):
         (["fit", "absent.py"], "study file absent.py does not exist. `sciad new NAME` writes one"),
         (["sample", "hudson-bay", "--set", "draws"], "--set draws: expected KEY=VALUE"),
         (["report", "absent"], "absent is not a run: it does not exist."),
+        (["resume", "absent"], "absent is not a run: it does not exist."),
         (["new", "Bad name"], "study name 'Bad name': expected lower-case letters"),
     ],
 )
@@ -141,6 +144,26 @@ def test_error_of_a_study_is_one_line_and_logged(tmp_path):
     assert "NameError: name 'undefined' is not defined (--debug shows where)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs" / "cup").exists()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    write_study(tmp_path, "cup")
+    words = ["sample", "cup.py", "--draws", "20000", "--quiet", "--name"]
+    assert sciad(*words, "whole", cwd=tmp_path).returncode in (0, 1)
+    torn, whole = tmp_path / "runs" / "torn", tmp_path / "runs" / "whole"
+    with subprocess.Popen([sys.executable, "-m", "sciad", *words, "torn"], cwd=tmp_path) as running:
+        until = time.monotonic() + 120
+        while not (torn / "checkpoint.npz").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        running.kill()
+    assert not (torn / "posterior.nc").exists()
+    assert sciad("resume", "runs/torn", cwd=tmp_path).returncode in (0, 1)
+    assert not (torn / "checkpoint.npz").exists()
+    first, again = (xr.open_datatree(run / "posterior.nc", engine="h5netcdf") for run in (whole, torn))
+    for group in ("posterior", "sample_stats", "posterior_predictive", "log_likelihood"):
+        assert first[group].to_dataset().drop_attrs().identical(again[group].to_dataset().drop_attrs())
+    first.close()
+    again.close()
 
 
 def test_cache_that_cannot_be_made_is_said(tmp_path):

@@ -416,7 +416,8 @@ def test_distance_is_the_linearised_step_in_standard_errors():
 def test_serial_correlation_and_outliers_show_in_the_tests_of_residuals():
     good, slow, wild = RNG.standard_normal((3, 1, 60))
     slow, wild[0, 7] = np.cumsum(slow, axis=1), 15.0
-    found = residual_tests(("good", "slow", "wild"), np.stack([good, slow - slow.mean(), wild], axis=-1))
+    residuals = np.stack([good, slow - slow.mean(), wild], axis=-1)
+    found = residual_tests(("good", "slow", "wild"), residuals, residuals)
     assert min(found["good"]["p_normal"], found["good"]["p_independent"]) > 1e-3
     assert found["slow"]["p_independent"] < 1e-3
     assert found["wild"]["p_normal"] < 1e-3

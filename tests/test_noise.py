@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from scipy import integrate
+from scipy import integrate, stats
 
 import sciad as sd
 from sciad._roles import unwrap
@@ -102,3 +102,24 @@ def test_every_noise_accepts_what_it_draws(case, key):
     noise, _ = case
     assert isinstance(noise, AbstractNoise)
     noise.check("mice", np.asarray(noise.distribution(jnp.full(50, 3.0)).sample(key), float))
+
+
+def test_quantile_residuals_are_standard_normal_under_the_model_and_right_in_the_tails(case, key):
+    noise, _ = case
+    noise, mean = unwrap(noise), jnp.full(4000, 3.0)
+    y = np.asarray(noise.distribution(mean).sample(key), float)
+    scores = np.asarray(noise.scores(mean, y, np.random.default_rng(1).random(4000)))
+    assert stats.kstest(scores, "norm").pvalue > 1e-3
+
+
+def test_quantile_residuals_are_those_of_scipy():
+    half, mean = np.full(5, 0.5), jnp.full(5, 3.0)
+    y = np.array([-40.0, 1.0, 3.0, 4.0, 90.0])
+    expected = stats.norm.ppf(stats.t(4.0, 3.0, 0.7).cdf(y))
+    expected[-1] = stats.norm.isf(stats.t(4.0, 3.0, 0.7).sf(y[-1]))
+    np.testing.assert_allclose(unwrap(sd.StudentT(0.7)).scores(mean, y, half), expected, rtol=1e-8, atol=1e-12)
+    k, counts = 2.0, np.array([0.0, 1.0, 3.0, 8.0, 30.0])
+    law = stats.nbinom(k, k / (k + 3.0))
+    expected = stats.norm.ppf(law.cdf(counts) - 0.5 * law.pmf(counts))
+    scores = unwrap(sd.NegativeBinomial(1 / k)).scores(mean, counts, half)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
 from sciad.solvers import one_kernel
 from sciad.solvers.ode import ODE
+from sciad.solvers.products import without_products
 
 FIELDS = {
     "predators": (
@@ -41,6 +43,18 @@ FIELDS = {
         [1.0, 2.0, 3.0, 4.0],
         [1.0, 0.5, 0.2],
     ),
+}
+
+# Products followed by sums in every shape that fits, among them those that XLA fuses in ways it cannot compile here.
+FIELDS |= {
+    f"network of {width} for {states}": (
+        lambda _, y, p, n=states, w=width: (
+            p[: n * w].reshape(n, w) @ jnp.tanh(p[n * w : 2 * n * w].reshape(w, n) @ y + p[-w:]) - y
+        ),
+        list(np.linspace(0.5, 1.0, states)),
+        list(np.cos(np.arange(2.0 * states * width + width))),
+    )
+    for states, width in ((1, 3), (2, 2), (2, 4), (3, 4), (5, 3))
 }
 
 
@@ -106,13 +120,39 @@ def test_in_a_loop_and_across_devices():
 
 
 @pytest.mark.parametrize(
+    ("contracted", "batch", "shapes"),
+    [
+        (((0,), (0,)), ((), ()), ((3,), (3,))),
+        (((1,), (0,)), ((), ()), ((2, 3), (3, 4))),
+        (((0,), (1,)), ((), ()), ((3, 2), (4, 3))),
+        (((2,), (1,)), ((0,), (0,)), ((5, 2, 3), (5, 3, 4))),
+        (((0, 2), (2, 0)), ((1,), (1,)), ((2, 5, 3, 4), (3, 5, 2))),
+        (((), ()), ((), ()), ((2,), (3,))),
+    ],
+)
+def test_products_become_sums_inside_loops_too(contracted, batch, shapes):
+    a, b = (jnp.asarray(np.random.default_rng(i).standard_normal(shape)) for i, shape in enumerate(shapes))
+
+    def function(a, b):
+        def once(_, found):
+            return found + jax.lax.dot_general(a, b, (contracted, batch))
+
+        return jax.lax.fori_loop(0, 3, once, once(0, 0.0))
+
+    closed = without_products(jax.make_jaxpr(function)(a, b))
+    assert "dot_general" not in str(closed)
+    (found,) = jax.jit(jaxpr_as_fun(closed))(a, b)
+    np.testing.assert_allclose(found, function(a, b), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
     ("what", "function", "size"),
     [
         ("a library call", lambda x: jnp.linalg.solve(jnp.eye(3) + x[:3, None], x[:3]), 3),
         ("a sort", jnp.sort, 8),
         ("many updates", lambda x: x.at[jnp.array([0, 2])].set(0.0), 8),
         ("a large array", lambda x: x * 2.0, one_kernel.LARGEST_ARRAY + 1),
-        ("a large product", lambda x: jnp.outer(x, x) @ x, 40),
+        ("a large product", lambda x: jnp.outer(x, x) @ jnp.outer(x, x), 20),
         ("random numbers", lambda x: x + jax.random.normal(jax.random.key(0), x.shape), 4),
         ("a callback", lambda x: jax.pure_callback(np.sin, x, x), 4),
     ],

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from sciad import InputError, Posterior
+from sciad._posterior import mcse_sd
 
 CHAINS, DRAWS = 4, 500
 
@@ -44,13 +45,25 @@ def test_the_summary_is_arvizs(posterior):
     ours = posterior.summary()
     theirs = arviz_stats.summary(posterior.tree, kind="all", round_to="none", ci_prob=0.9)
     assert list(ours.index) == ["a", "w[0,0]", "w[0,1]", "w[1,0]", "w[1,1]"]
-    for column in ("mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "r_hat"):
+    for column in ("mean", "sd", "mcse_mean", "ess_bulk", "r_hat"):
         # ArviZ divides by n in the standard deviation, we by n - 1.
         assert np.allclose(ours[column].to_numpy(), theirs[column].to_numpy(float), rtol=1e-3), column
     tail = arviz_stats.ess(posterior.tree, method="tail", prob=(0.05, 0.95))
     assert np.allclose(ours["ess_tail"].to_numpy()[1:], tail["w"].to_numpy().ravel(), rtol=1e-6)
     a = posterior.tree["posterior"]["a"].to_numpy()
     assert np.allclose(ours.loc["a", ["q5", "q50", "q95"]].to_numpy(float), np.quantile(a, [0.05, 0.5, 0.95]))
+
+
+def test_the_error_of_the_sd_is_right_where_draws_alternate_and_where_they_stick():
+    # Chains with x[t+1] = r x[t] + noise: squares have correlation r², whatever the sign of r.
+    rng, replications, length = np.random.default_rng(3), 300, 800
+    for r in (-0.8, 0.8):
+        x = rng.standard_normal((replications, 4))
+        chains = [x := r * x + np.sqrt(1 - r**2) * rng.standard_normal(x.shape) for _ in range(length)]
+        draws = np.stack(chains, axis=-1)
+        exact = np.sqrt((1 + r**2) / (1 - r**2) / (2 * 4 * length))
+        assert np.std(draws.std(axis=(1, 2))) == pytest.approx(exact, rel=0.15)
+        assert np.mean([mcse_sd(one) for one in draws[:50]]) == pytest.approx(exact, rel=0.1)
 
 
 def test_a_posterior_survives_on_disk(posterior, tmp_path):
@@ -101,11 +114,11 @@ def test_nothing_is_said_where_nothing_is_wrong():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"diverging": flags(5)}, "^5 transitions diverged: .*target_accept=0.95"),
-        ({"failed_solve": flags(50), "diverging": flags(50)}, "^50 of 2000 trajectories ended where the model cannot"),
-        ({"reached_max_treedepth": flags(50)}, "^50 trajectories reached the greatest tree depth"),
-        ({"energy": np.cumsum(np.ones((CHAINS, DRAWS)), axis=1)}, "^E-BFMI falls to 0.00"),
-        ({"energy": np.ones((CHAINS, DRAWS))}, "^E-BFMI falls to nan"),
+        ({"diverging": flags(5)}, "^divergences 5 of 2000, expected none. .*target_accept=0.95"),
+        ({"failed_solve": flags(50), "diverging": flags(50)}, "^failed solves 50 of 2000, expected at most 1%"),
+        ({"reached_max_treedepth": flags(50)}, "^tree depth 50 of 2000 cut, .*Raise `max_tree_depth`"),
+        ({"energy": np.cumsum(np.ones((CHAINS, DRAWS)), axis=1)}, "^E-BFMI 0.00, expected at least 0.3"),
+        ({"energy": np.ones((CHAINS, DRAWS))}, "^E-BFMI nan"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -118,8 +131,8 @@ def test_what_is_wrong_is_said_in_words(changes, words):
 def test_chains_that_disagree_are_called_out():
     apart = np.random.default_rng(1).standard_normal((CHAINS, DRAWS)) + np.arange(CHAINS)[:, None]
     warnings = Posterior.of(tree({"a": apart}), {}).warnings
-    assert "the chains disagree" in warnings[0]
-    assert "effective sample size is" in warnings[1]
+    assert "The chains disagree about a" in warnings[0]
+    assert "a has too few effective draws for a steady mean" in warnings[1]
 
 
 def test_printing_shows_the_table_and_the_warnings(posterior):

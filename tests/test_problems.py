@@ -92,6 +92,16 @@ def test_an_impossible_prediction_where_nothing_was_observed_does_not_count():
     np.testing.assert_allclose([value, slope], [expected, 0.0], atol=1e-4)
 
 
+def test_what_is_impossible_is_replicated_as_missing(key):
+    data = table(mass=[np.nan, 1.0, 2.0, 4.0])
+    problem = sd.ODEProblem(data, noise=sd.LogNormal(sd.param(0.1)), initial={"mass": 0.0})
+    program = problem.complete(lambda t, y: jnp.ones_like(y))
+    new, likelihood = jax.jit(problem.replicator(program))(sd.vectorize(program).vector, key)
+    assert np.isnan(new[0, 0, 0])
+    assert np.isfinite(new[0, 1:]).all()
+    assert np.isfinite(likelihood).all()
+
+
 def test_experiments_share_parameters_and_have_their_own_inputs_and_starts():
     times = np.linspace(0.0, 3.0, 4)
     data = xr.Dataset(

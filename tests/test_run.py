@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sciad._atomic import plain, read_json, replacing, write_json, write_text
 from sciad._errors import InputError
-from sciad.app.files import plain, read_json, replacing, write_json, write_text
 from sciad.app.run import Run, data_facts
 
 
@@ -40,7 +40,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 WRITER = """
     import sys
-    from sciad.app.files import write_json
+    from sciad._atomic import write_json
     number = 0
     while True:
         number += 1
@@ -66,7 +66,7 @@ def test_folder_below_a_file_is_refused_with_the_remedy(tmp_path):
     for act in (Run.require_room, Run.create):
         with pytest.raises(InputError, match=r"cannot make the run folder .*Choose another with `--runs DIR`"):
             act(tmp_path / "file" / "runs", "pelts")
-    with pytest.raises(InputError, match=r"cannot write .*Choose a folder that you may write to"):
+    with pytest.raises(InputError, match=r"Cannot write .*Choose a folder that exists and may be written"):
         write_text(tmp_path / "absent" / "a.txt", "")
 
 
@@ -135,7 +135,7 @@ def test_json_holds_what_json_can(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match="is not valid JSON"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="Cannot read"):
         read_json(tmp_path / "absent.json")
 
 

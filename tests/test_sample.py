@@ -210,7 +210,7 @@ def test_a_model_that_fails_in_places_is_sampled_where_it_does_not():
     agrees(posterior, "x[1]", 0.0, 1.0)
     assert posterior.diagnostics["failed_solves"] > 40
     assert posterior.diagnostics["divergences"] == 0
-    assert any("trajectories ended where the model cannot be evaluated" in text for text in posterior.warnings)
+    assert any("Trajectories ended where the model cannot be evaluated" in text for text in posterior.warnings)
     assert all(np.isfinite(v).all() for v in posterior.tree["sample_stats"].data_vars.values())
 
 
@@ -258,6 +258,65 @@ def test_an_interrupt_leaves_the_draws_so_far(monkeypatch):
     posterior = quickly()
     assert posterior.tree["posterior"].sizes["draw"] == 100
     assert "Stopped by the user after 100 of 250 draws in each chain." in posterior.warnings
+
+
+@pytest.mark.loose_promotion
+def test_a_checkpoint_goes_on_to_the_draws_of_a_run_without_interruption(monkeypatch, tmp_path):
+    whole, path = quickly(), tmp_path / "chains.npz"
+
+    def interrupt(_, stage, done, *__):
+        if stage == "sampling" and done >= 100:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "update", interrupt)
+        assert quickly(checkpoint=path).tree["posterior"].sizes["draw"] == 100
+    told = []
+    monkeypatch.setattr(Progress, "say", lambda _, text: told.append(text))
+    resumed = quickly(checkpoint=path)
+    assert any("which holds 100 of 250 draws" in text for text in told)
+    for group in ("posterior", "sample_stats", "posterior_predictive", "prior_predictive"):
+        assert whole.tree[group].to_dataset().drop_attrs().identical(resumed.tree[group].to_dataset().drop_attrs())
+    assert resumed.warnings == whole.warnings
+    # Complete, it gives its draws without sampling; more are added to them, fewer taken from them.
+    first = whole.tree["posterior"]["rate"].to_numpy()
+    assert np.array_equal(quickly(checkpoint=path, draws=90).tree["posterior"]["rate"], first[:, :90])
+    more = quickly(checkpoint=path, draws=300).tree["posterior"]["rate"].to_numpy()
+    assert np.array_equal(more[:, :250], first)
+    assert np.array_equal(more, quickly(draws=300).tree["posterior"]["rate"])
+
+
+@pytest.mark.loose_promotion
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "chains.npz"
+    quickly(checkpoint=path)
+    kept = path.read_bytes()
+    for options, what in (({"key": 1}, "key"), ({"chains": 4}, "chains"), ({"solver": sd.HMC(steps=5)}, "kernel")):
+        with pytest.raises(sd.InputError, match=f"is of another run: its {what} differ"):
+            quickly(checkpoint=path, **options)
+    problem, program = decay()
+    problem._initial["y"] = sd.param(4.001, role="frozen")
+    settings = {"chains": 2, "draws": 250, "warmup": sd.Warmup(quick=20, full=20), "solver": sd.HMC(steps=4)}
+    with pytest.raises(sd.InputError, match="its density differ"):
+        sd.sample(problem, program, checkpoint=path, key=jax.random.key(0), progress=False, **settings)
+    assert path.read_bytes() == kept
+    path.write_bytes(kept[:100])
+    with pytest.raises(sd.InputError, match=r"Cannot read the checkpoint .*Delete it to sample from the start"):
+        quickly(checkpoint=path)
+
+
+@pytest.mark.loose_promotion
+def test_hundreds_of_parameters_have_a_diagonal_metric_and_no_hessian():
+    scales = np.geomspace(0.1, 10.0, 250)
+
+    def wide():
+        numpyro.sample("x", dist.Normal(jnp.asarray(3 * scales), jnp.asarray(scales)))
+
+    posterior = sd.sample(wide, progress=False, warmup=sd.Warmup(full=400), draws=400)
+    assert posterior.diagnostics["metric"] == "diagonal, adapted"
+    summary = posterior.summary()
+    assert np.abs((summary["mean"] - 3 * scales) / summary["mcse_mean"]).max() < 4.5  # of 250 numbers
+    assert np.abs((summary["sd"] - scales) / summary["mcse_sd"]).max() < 4.5
 
 
 @pytest.mark.loose_promotion

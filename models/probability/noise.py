@@ -19,6 +19,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.scipy.special import ndtri
 from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import constraints
 
@@ -52,6 +53,19 @@ class AbstractNoise(eqx.Module):
     @abstractmethod
     def check(self, name: str, y: np.ndarray) -> None:
         """Raise InputError if the observations `y` of field `name` cannot come from this noise."""
+
+    def scores(
+        self, mean: Float[Array, "..."], y: Float[ArrayLike, "..."], uniform: Float[ArrayLike, "..."]
+    ) -> Float[Array, "..."]:
+        r"""Return quantile residuals :math:`\Phi^{-1}(F(y))`: independent and standard normal if the model is right.
+
+        For counts, F is drawn between its values below and at `y` by `uniform`, numbers between 0 and 1. Here the
+        residual itself, which is normal for normal and log-normal noise.
+
+        Source: P. K. Dunn and G. K. Smyth, *Randomized quantile residuals*, J. Comput. Graph. Stat. 5 (1996).
+        """
+        del uniform
+        return self.residual(mean, jnp.asarray(y))
 
     def possible(self, mean: Float[Array, "..."]) -> Bool[Array, "..."]:
         """Return where `mean` is a prediction that this noise can scatter about."""
@@ -164,6 +178,15 @@ class StudentT(AbstractNoise):
         df, scale = jnp.asarray(self.df), jnp.asarray(self.scale)
         return jnp.broadcast_to((df + 1.0) / (df + 3.0) / jnp.square(scale), mean.shape)
 
+    def scores(
+        self, mean: Float[Array, "..."], y: Float[ArrayLike, "..."], uniform: Float[ArrayLike, "..."]
+    ) -> Float[Array, "..."]:
+        """Return quantile residuals, by the lower tail below the median and the upper one above."""
+        del uniform
+        z = (jnp.asarray(y) - mean) / self.scale
+        tail = dist.StudentT(self.df, 0.0, 1.0).cdf(-jnp.abs(z))
+        return -jnp.sign(z) * ndtri(jnp.maximum(tail, jnp.finfo(z.dtype).tiny))
+
     def check(self, name: str, y: np.ndarray) -> None:
         """Accept any numbers."""
         del name, y
@@ -204,6 +227,15 @@ class NegativeBinomial(AbstractNoise):
     def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``1 / (μ + dispersion μ²)``."""
         return 1.0 / (mean + jnp.square(mean) * self.dispersion)
+
+    def scores(
+        self, mean: Float[Array, "..."], y: Float[ArrayLike, "..."], uniform: Float[ArrayLike, "..."]
+    ) -> Float[Array, "..."]:
+        """Return randomised quantile residuals."""
+        counts = self.distribution(mean)
+        at, mass = counts.cdf(jnp.asarray(y)), jnp.exp(counts.log_prob(jnp.asarray(y)))
+        tiny = jnp.finfo(mean.dtype).eps
+        return ndtri(jnp.clip(at - jnp.asarray(uniform) * mass, tiny, 1.0 - tiny))
 
     def check(self, name: str, y: np.ndarray) -> None:
         """Accept whole numbers from zero."""

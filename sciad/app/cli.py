@@ -18,7 +18,7 @@ _EPILOG = """exit status:
   0    done, and the result passed its checks
   1    done, but the result failed its checks: it did not converge, or is not the published one
   2    the input cannot be used; the message says why
-  130  interrupted; what was finished is kept in the run's folder
+  130  interrupted; what was finished is kept in the run's folder, and `sciad resume` goes on from there
 """
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.action(options, console)
     except KeyboardInterrupt:
-        kept = f"; what was finished is kept: `sciad report {console.place}` writes its page" if console.place else ""
+        kept = f"; what was finished is kept: `sciad resume {console.place}` goes on" if console.place else ""
         return _give_up(options, console, INTERRUPTED, f"interrupted{kept}")
     except SciadError as error:
         return _give_up(options, console, BAD_INPUT, str(error))
@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         command = _running(commands, name, words)
         command.add_argument("study", metavar="STUDY", help="a built-in name, or a Python file")
         command.set_defaults(action=action)
+    resume = _add(commands, "resume", "go on with a run that was killed or interrupted")
+    resume.add_argument("run", metavar="RUN", help="folder of the run, such as runs/hudson-bay")
+    resume.add_argument("--quiet", action="store_true", help="say nothing but errors and the result")
+    resume.set_defaults(action=_resume)
     again = _add(commands, "report", "write the report of a run again")
     again.add_argument("run", metavar="RUN", help="folder of a run, such as runs/hudson-bay")
     again.set_defaults(action=_report)
@@ -155,16 +159,18 @@ def _run(options: argparse.Namespace, console: Console, *, sample: bool) -> int:
     name = studies.find(options.study)
     changes = _changes(options)
     with console.busy("loading"):
-        from sciad.app.workflow import run_study
-    outcome = run_study(
-        options.study,
-        name=options.name or name,
-        root=options.runs,
-        data=options.data,
-        changes=changes,
-        sample=sample,
-        console=console,
-    )
+        from sciad.app.workflow import Task, run_study
+    task = Task(options.study, options.data, changes, sample)
+    return _end(options, console, run_study(task, name=options.name or name, root=options.runs, console=console))
+
+
+def _resume(options: argparse.Namespace, console: Console) -> int:
+    with console.busy("loading"):
+        from sciad.app.workflow import resume_run
+    return _end(options, console, resume_run(options.run, console=console))
+
+
+def _end(options: argparse.Namespace, console: Console, outcome: Mapping[str, Any]) -> int:
     status = INTERRUPTED if outcome["interrupted"] else PASSED if outcome["passed"] else FAILED
     if options.json:
         console.result(json.dumps({"status": status, **outcome}))

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from sciad._checks import Check, check_posterior
 from sciad._errors import InputError
 from sciad.app.environment import describe
 from sciad.app.run import Run, data_facts
-from sciad.app.verdict import Check, check_fit, check_posterior, compare
+from sciad.app.verdict import check_agreement, check_fit, compare
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -195,11 +196,12 @@ def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
     assert draws is not None
     first = [name for name in (contents.fit or {"table": ()})["table"] if name in summary.index]
     contents.summary = summary = summary.reindex([*first, *summary.index.difference(first, sort=False)])
+    total = draws.sizes["chain"] * draws.sizes["draw"]
+    contents.checks += check_posterior(summary, contents.diagnostics, draws=total)
     if reference is not None:
         contents.reference = dict(reference)
         contents.comparison = compare(summary, reference)
-    total = draws.sizes["chain"] * draws.sizes["draw"]
-    contents.checks += check_posterior(summary, contents.diagnostics, draws=total, comparison=contents.comparison)
+        contents.checks.append(check_agreement(contents.comparison))
 
 
 def save_fit(run: Run, contents: Contents) -> None:

@@ -9,17 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sciad._cores import cores
+
 _PACKAGES = (
     "sciad", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "optax", "numpyro",
     "numpy", "scipy", "xarray", "arviz-base", "arviz-stats", "pandas", "matplotlib",
 )  # fmt: skip
-
-
-def cores() -> int:
-    """Count the processors that this process may use; containers and ``taskset`` give fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepare(*, devices: int | None = None, cache: bool = True) -> list[str]:

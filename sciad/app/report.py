@@ -11,9 +11,9 @@ import jinja2
 import markupsafe
 import numpy as np
 
+from sciad._atomic import write_text
 from sciad.app import pictures
 from sciad.app.contents import Contents, gather
-from sciad.app.files import write_text
 from sciad.app.verdict import headline, overall
 
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
+from sciad._atomic import read_json, replacing, write_json, write_text
 from sciad._data import fingerprint
 from sciad._errors import InputError
-from sciad.app.files import read_json, replacing, write_json, write_text
 
 try:  # Windows has no fcntl; there two runs of one name are told apart only by their folders.
     import fcntl
@@ -34,6 +34,7 @@ class Run:
     ``log.txt``                   what was said, with the time
     ``fit.json``, ``fit.nc``      the fit: values and errors; residuals, prediction, covariance
     ``posterior.nc``              the draws, in the schema of ArviZ
+    ``checkpoint.npz``            chains and draws so far, until sampling is done; ``sciad resume`` goes on from it
     ``metrics.json``              the checks, the comparison with the reference, the timings
     ``report.html``               all of it as one page that opens without a network
     ============================  =================================================================
@@ -96,14 +97,20 @@ class Run:
             raise InputError(_no_room(folder, error)) from error
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Self:
-        """Open an existing run for reading, or to write its report again."""
+    def open(cls, folder: str | os.PathLike[str], *, to_write: bool = False) -> Self:
+        """Open an existing run for reading or to write its report again; or, held for this process, to go on with it.
+
+        Raises
+        ------
+        InputError
+            When there is no run in the folder, or another process is writing it.
+        """
         folder = Path(folder)
         if not (folder / "settings.json").is_file():
             state = "has no settings.json" if folder.is_dir() else "does not exist"
             message = f"{folder} is not a run: it {state}. Give the folder of an earlier run, such as runs/hudson-bay."
             raise InputError(message)
-        return cls(folder)
+        return cls(folder, _locked(folder) if to_write else None)
 
     def close(self) -> None:
         """Let another process or another run have the folder; a process that ends does so by itself. Call it once."""

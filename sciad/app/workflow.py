@@ -5,45 +5,64 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import xarray as xr
 
 import sciad as sd
+from sciad._atomic import plain
 from sciad._errors import InputError
 from sciad.app import report, studies
 from sciad.app.console import Console
-from sciad.app.contents import Contents, add_posterior, gather, notes, save_fit, save_posterior
-from sciad.app.environment import cores, describe, prepare
-from sciad.app.files import plain
+from sciad.app.contents import Contents, add_posterior, gather, load, notes, save_fit, save_posterior
+from sciad.app.environment import describe, prepare
 from sciad.app.run import Run, data_facts
 from sciad.app.verdict import headline, overall
 
 
-def run_study(
-    study: str,
-    *,
-    name: str,
-    root: str,
-    data: str | None,
-    changes: Mapping[str, str],
-    sample: bool,
-    console: Console,
-) -> dict[str, Any]:
-    """Fit a study, sample it if asked, compare, and write the run's folder.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a run is to do.
 
     Parameters
     ----------
     study : str
         A built-in name or a Python file.
-    name, root : str
-        The run's folder is ``root/name``; an earlier one is kept beside it.
     data : str, optional
         File of other data than the study's own.
     changes : mapping of str to str
         Settings that the user wants otherwise.
     sample : bool
         Whether to sample after the fit.
+    """
+
+    study: str
+    data: str | None
+    changes: Mapping[str, Any]
+    sample: bool
+
+
+class _Loaded(NamedTuple):
+    """A study with its settings chosen and its problem made."""
+
+    study: studies.Study
+    settings: dict[str, Any]
+    observations: xr.Dataset
+    problem: Any
+    program: Any
+    notes: list[str]
+    seconds: float
+
+
+def run_study(task: Task, *, name: str, root: str, console: Console) -> dict[str, Any]:
+    """Fit a study, sample it if asked, compare, and write the run's folder.
+
+    Parameters
+    ----------
+    task : Task
+        What to do.
+    name, root : str
+        The run's folder is ``root/name``; an earlier one is kept beside it.
     console : Console
         Where to say what is happening.
 
@@ -57,28 +76,61 @@ def run_study(
     InputError
         When the folder, the study, a setting or the data cannot be used; nothing has been computed or moved then.
     """
-    began = time.perf_counter()
     Run.require_room(root, name)
-    with console.busy("loading JAX"), _warnings_to(console):
-        notes = prepare(devices=cores())
-        loaded = studies.load(study)
-        settings = studies.choose(loaded.settings, changes)
-        with _naming(data):
-            observations = loaded.data(data)
-            problem = loaded.problem(observations, settings)
-        program = loaded.program(settings)
+    loaded = _load(task, console)
     run = Run.create(root, name)
+    with contextlib.closing(run):
+        _save_setting(run, task, loaded)
+        return _go(run, task, loaded, console)
+
+
+def resume_run(folder: str, *, console: Console) -> dict[str, Any]:
+    """Go on with a run that was killed or interrupted, to the results that it would have had.
+
+    The fit is done again, in seconds and to the same bits; sampling goes on from its last checkpoint.
+
+    Raises
+    ------
+    InputError
+        When the folder is no run, another process is writing it, or the data are no longer the same.
+    """
+    run = Run.open(folder, to_write=True)
+    with contextlib.closing(run):
+        if run.has("metrics.json") and not run.read("metrics.json")["interrupted"]:
+            console.say(f"{folder} is complete: there is nothing left to do")
+            return _outcome(run, load(run))
+        stored = run.read("settings.json")
+        task = Task(stored["source"], stored["data"], stored["settings"], stored["sample"])
+        loaded = _load(task, console)
+        if data_facts(loaded.observations)["sha256"] != run.read("data.json")["sha256"]:
+            message = f"{folder}: the data are not those that the run began with, which data.nc keeps. Start a new run."
+            raise InputError(message)
+        return _go(run, task, loaded, console)
+
+
+def _load(task: Task, console: Console) -> _Loaded:
+    began = time.perf_counter()
+    with console.busy("loading JAX"), _warnings_to(console):
+        notes = prepare()
+        study = studies.load(task.study)
+        settings = studies.choose(study.settings, task.changes)
+        with _naming(task.data):
+            observations = study.data(task.data)
+            problem = study.problem(observations, settings)
+        program = study.program(settings)
+    return _Loaded(study, settings, observations, problem, program, notes, time.perf_counter() - began)
+
+
+def _go(run: Run, task: Task, loaded: _Loaded, console: Console) -> dict[str, Any]:
     console.attach(run.log, str(run.folder))
-    for note in notes:
+    for note in loaded.notes:
         console.warn(note)
-    timings = {"loading": time.perf_counter() - began}
-    with contextlib.closing(run), _warnings_to(console):
-        console.say(loaded.title)
-        _save_setting(run, loaded, settings, observations, data)
-        contents = _fit(run, problem, program, settings, timings, console)
-        contents.title, contents.description, contents.settings = loaded.title, loaded.description, settings
-        if sample:
-            _sample(run, contents, loaded, problem, data, timings, console)
+    timings = {"loading": loaded.seconds}
+    with _warnings_to(console):
+        console.say(loaded.study.title)
+        contents = _fit(run, loaded, timings, console)
+        if task.sample:
+            _sample(run, contents, task, loaded, timings, console)
         _conclude(run, contents, console)
     return _outcome(run, contents)
 
@@ -95,50 +147,49 @@ def _naming(file: str | None) -> Iterator[None]:
         raise InputError(message) from error
 
 
-def _save_setting(run: Run, study: studies.Study, settings: Mapping[str, Any], data: Any, file: str | None) -> None:
-    facts = {"study": study.name, "title": study.title, "description": study.description, "data": file}
-    run.write("settings.json", {**facts, "settings": settings})
+def _save_setting(run: Run, task: Task, loaded: _Loaded) -> None:
+    study = loaded.study
+    facts = {"study": study.name, "title": study.title, "description": study.description, "source": task.study}
+    run.write("settings.json", {**facts, "data": task.data, "sample": task.sample, "settings": loaded.settings})
     run.write("environment.json", describe())
-    run.write("data.json", data_facts(data))
-    run.write("data.nc", data)
+    run.write("data.json", data_facts(loaded.observations))
+    run.write("data.nc", loaded.observations)
 
 
-def _fit(
-    run: Run, problem: Any, program: Any, settings: Mapping[str, Any], timings: dict[str, float], console: Console
-) -> Contents:
+def _fit(run: Run, loaded: _Loaded, timings: dict[str, float], console: Console) -> Contents:
+    settings, study = loaded.settings, loaded.study
     key, _ = _keys(settings)
     with _timed(timings, "fit"), console.busy("fitting"):
-        fit = sd.fit(problem, program, key=key, **_given(settings, "starts"))
-        contents = gather(problem=problem, fit=fit)
-    contents.timings = timings
+        fit = sd.fit(loaded.problem, loaded.program, key=key, **_given(settings, "starts"))
+        contents = gather(problem=loaded.problem, fit=fit, settings=settings, timings=timings, title=study.title)
+    contents.timings, contents.description = timings, study.description
     save_fit(run, contents)
     console.say(f"fitted in {report.seconds(timings['fit'])}: {contents.checks[0].measured}")
     return contents
 
 
 def _sample(
-    run: Run,
-    contents: Contents,
-    study: studies.Study,
-    problem: Any,
-    data: str | None,
-    timings: dict[str, float],
-    console: Console,
+    run: Run, contents: Contents, task: Task, loaded: _Loaded, timings: dict[str, float], console: Console
 ) -> None:
-    settings, (_, key) = contents.settings, _keys(contents.settings)
+    study, settings, (_, key) = loaded.study, loaded.settings, _keys(loaded.settings)
     console.say(f"sampling {settings['chains']} chains of {settings['draws']} draws, after compiling them …")
     options = _given(settings, "chains", "draws", "warmup")
+    checkpoint = run.path("checkpoint.npz")
     with _timed(timings, "sample"):
-        posterior = sd.sample(problem, contents.program, key=key, progress=not console.quiet, **options)
+        posterior = sd.sample(
+            loaded.problem, contents.program, key=key, checkpoint=checkpoint, progress=not console.quiet, **options
+        )
     posterior.save(run.path("posterior.nc"))  # before anything that may fail
     if study.derived is not None:
         posterior = _with_derived(posterior, study.derived)
         posterior.save(run.path("posterior.nc"))
     drawn = posterior.tree["posterior"].sizes["draw"]
     contents.interrupted = drawn < settings["draws"]
+    if not contents.interrupted:
+        checkpoint.unlink(missing_ok=True)
     console.say(f"sampled {drawn} draws of each chain in {report.seconds(timings['sample'])}")
-    reference = _reference(study, data, console)
-    add_posterior(contents, posterior, problem=problem, reference=reference)
+    reference = _reference(study, task.data, console)
+    add_posterior(contents, posterior, problem=loaded.problem, reference=reference)
     save_posterior(run, contents)
 
 

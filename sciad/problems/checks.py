@@ -1,6 +1,6 @@
 """Checks that a model, a problem and what is asked of them fit together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,20 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from sciad._errors import InputError, did_you_mean
+from sciad._errors import InputError
 from sciad._roles import unwrap
 from sciad._text import is_concrete
 
 if TYPE_CHECKING:
     from sciad.problems.ode import ODEProblem, ODEProgram
-
-
-def check_known(option: str, names: Iterable[str], kind: str, have: Sequence[str]) -> None:
-    """Raise an `InputError` for the first name that is not one of those there are."""
-    for name in names:
-        if name not in have:
-            msg = f"`{option}` names {name!r}, which is no {kind}. {did_you_mean(str(name), have)}"
-            raise InputError(msg)
 
 
 def asked_times(times: ArrayLike | Sequence[float], t0: float) -> Float[np.ndarray, " times"]:

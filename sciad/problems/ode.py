@@ -13,13 +13,13 @@ import xarray as xr
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 
-from sciad._errors import InputError
+from sciad._errors import InputError, check_names
 from sciad._roles import Param, fill, param, unwrap
 from sciad._target import Target
 from sciad._typing import Real
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
-from sciad.problems.checks import asked_times, check_known, check_program
+from sciad.problems.checks import asked_times, check_program
 from sciad.problems.observations import input_arrays, observations
 from sciad.solvers.ode import ODE
 
@@ -164,7 +164,7 @@ class ODEProblem:
     def target(self, program: PyTree) -> Target:
         """Return the posterior density over the unconstrained inner parameters."""
         vectorized = vectorize(self.complete(program))
-        vectorized.log_prior(vectorized.vector)  # says which leaf lacks a prior, before any work
+        jax.eval_shape(vectorized.log_prior, vectorized.vector)  # says which leaf lacks a prior, before any work
 
         return Target(
             log_density=lambda v: vectorized.log_prior(v) + self.log_likelihood(vectorized.program(v)),
@@ -242,24 +242,33 @@ class ODEProblem:
 
         return self._each(program, weight, self._possible(program, prediction).mean)
 
+    def scores(self, program: PyTree, prediction: Prediction) -> Float[Array, "experiments times fields"]:
+        """Return quantile residuals, zero where nothing was observed; see `AbstractNoise.scores`."""
+        program = self.complete(program)
+        mean, _ = self._possible(program, prediction)
+        uniform = np.random.default_rng(0).random(mean.shape[:2])
+        return self._each(program, lambda noise, m, y: noise.scores(m, y, uniform), mean)
+
     def replicator(self, program: PyTree) -> Callable[[Array, PRNGKeyArray], tuple[Array, Array]]:
         """Return a function from a vector and a key to new observations and log-likelihoods of the old ones.
 
         The vector is unconstrained. Both answers have shape (experiment, time, field), and are NaN where the solve
-        fails.
+        fails or a prediction is impossible for the noise.
         """
         vectorized = vectorize(self.complete(program))
 
         def replicate(vector: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             program = vectorized.program(vector)
-            mean, ok = self._possible(program, self.predict(program))
+            prediction = self.predict(program)
+            mean, ok = self._possible(program, prediction)
             noise, keys = unwrap(program.noise), jax.random.split(key, len(self.fields))
             drawn = [
                 noise[f].distribution(mean[..., i]).sample(k).astype(mean.dtype)
                 for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
             ]
             likelihoods, seen = self.log_likelihoods(program, Prediction(mean, ok)), ok[:, None, None]
-            return jnp.where(seen, jnp.stack(drawn, axis=-1), jnp.nan), jnp.where(seen, likelihoods, jnp.nan)
+            there = seen & (mean == prediction.mean)  # elsewhere a one stands for what is impossible
+            return jnp.where(there, jnp.stack(drawn, axis=-1), jnp.nan), jnp.where(seen, likelihoods, jnp.nan)
 
         return replicate
 
@@ -305,7 +314,7 @@ class ODEProblem:
     def _each_noise(self, noise: AbstractNoise | Mapping[str, Any]) -> dict[str, AbstractNoise]:
         if not isinstance(noise, Mapping):
             noise = dict.fromkeys(self.fields, noise)
-        check_known("noise", noise, "observed field", self.fields)
+        check_names("noise", noise, self.fields, "no observed field")
         seen = self.observations
         for i, field in enumerate(self.fields):
             if not isinstance(noise.get(field), AbstractNoise):
@@ -316,7 +325,7 @@ class ODEProblem:
         return {field: noise[field] for field in self.fields}
 
     def _each_initial(self, given: dict[str, Any], sources: Mapping[str, str]) -> dict[str, PyTree]:
-        check_known("initial", given, "state", self.states)
+        check_names("initial", given, self.states, "no state")
         return {state: self._initial_value(state, given, sources.get(state)) for state in self.states}
 
     def _initial_value(self, state: str, given: dict[str, Any], field: str | None) -> Param:
@@ -351,7 +360,7 @@ def _observation(
     if callable(observe):
         return observe, {}
     mapping = {field: field for field in fields} if observe is None else dict(observe)
-    check_known("observe", mapping, "observed field", fields)
+    check_names("observe", mapping, fields, "no observed field")
     lost = [field for field in fields if mapping.get(field) not in states]
     if lost:
         msg = f"Nothing predicts {', '.join(lost)}: the states are {', '.join(states)}. Give "

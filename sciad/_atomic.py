@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        When the folder is missing or cannot be written.
+        When the folder is missing, cannot be written, or is full.
 
     Examples
     --------
@@ -48,13 +48,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     scratch = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
-    _touch(scratch, path)
     try:
+        scratch.touch()
         yield scratch
         _flush(scratch)
         scratch.replace(path)
+    except OSError as error:
+        message = f"Cannot write {path}: {error.strerror or error}. Choose a folder that exists and may be written."
+        raise InputError(message) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
     if os.name == "posix":
         _flush(path.parent)
 
@@ -75,7 +79,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"cannot read {path}: {error.strerror or error}"
+        message = f"Cannot read {path}: {error.strerror or error}"
         raise InputError(message) from error
     except ValueError as error:
         message = f"{path} is not valid JSON: {error}"
@@ -101,14 +105,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__array__"):
         return plain(np.asarray(value).tolist())
     return str(value)
-
-
-def _touch(scratch: Path, path: Path) -> None:
-    try:
-        scratch.touch()
-    except OSError as error:
-        message = f"cannot write {path}: {error.strerror or error}. Choose a folder that you may write to."
-        raise InputError(message) from error
 
 
 def _flush(path: Path) -> None:
