@@ -110,7 +110,8 @@ def mcse_sd(draws: Float[np.ndarray, "chains draws"]) -> float:
     """
     squares = (draws - draws.mean()) ** 2
     sd = np.sqrt(squares.mean())
-    return float(array_stats.mcse(squares, method="mean")) / (2 * sd) if sd > 0 else np.nan
+    error = np.squeeze(np.asarray(array_stats.mcse(squares, method="mean"), float))
+    return float(error / (2 * sd)) if sd > 0 else np.nan
 
 
 def _row(draws: Float[np.ndarray, "chains draws"]) -> dict[str, float]:

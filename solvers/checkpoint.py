@@ -45,7 +45,7 @@ class Checkpoint:
             return None
         structure = jax.tree.structure(chains.blank)
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 told = json.loads(str(archive["told"]))
                 leaves = [archive[f"leaf_{i}"] for i in range(structure.num_leaves)]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
