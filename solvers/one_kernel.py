@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 import numpy as np
 from jax.custom_batching import sequential_vmap
@@ -61,8 +62,22 @@ def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyT
 
 def _in_one_kernel(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED) and fits(closed):
-        return sequential_vmap(_marked(_one_call(without_products(closed))))
+        call = sequential_vmap(_marked(_one_call(_with_all_in_use(without_products(closed)))))
+        return lambda *operands: call(*operands)[:-1]
     return _one_call(closed)
+
+
+def _with_all_in_use(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the computation with one output more that depends on all operands.
+
+    XLA's compiler aborts on a marked call with a parameter that nothing depends on, after its simplifications too.
+    """
+
+    def all_in_use(*operands: Any) -> list[Any]:
+        firsts = [jax.lax.convert_element_type(jnp.ravel(x)[0], float) for x in operands if x.size]
+        return [*jaxpr_as_fun(closed)(*operands), sum(firsts, start=jnp.zeros(()))]
+
+    return jax.make_jaxpr(all_in_use)(*(v.aval for v in closed.jaxpr.invars))
 
 
 def fits(closed: ClosedJaxpr) -> bool:

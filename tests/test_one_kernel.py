@@ -168,3 +168,21 @@ def test_implicit_solver_goes_the_usual_way(counted):
     end = eqx.filter_jit(jax.grad(lambda k: ode(lambda _, y, k: -k * y, jnp.ones(1), args=k, t0=0.0, t1=1.0).y1[0]))
     np.testing.assert_allclose(end(jnp.array(1.0)), -np.exp(-1.0), rtol=1e-4)
     assert not any(counted)
+
+
+@pytest.mark.parametrize("unused", ["never", "after simplification"])
+def test_an_operand_that_nothing_depends_on_does_no_harm(unused):
+    """Such a parameter of a marked call aborts XLA's compiler."""
+
+    def step(y, knot):
+        begin, gap = knot
+
+        def field(t, y, _):
+            late = begin + t * gap
+            return -gap * y + (jnp.where(jnp.array(False), late, 0.0) if unused != "never" else 0.0)
+
+        return ODE(rtol=1e-9, atol=1e-9)(field, y, t0=0.0, t1=1.0, throw=False).y1, y
+
+    gaps = jnp.array([1.0, 0.5, 0.25])
+    end, _ = jax.jit(lambda y: jax.lax.scan(step, y, (jnp.arange(3.0), gaps)))(jnp.ones(2))
+    np.testing.assert_allclose(end, np.exp(-1.75), rtol=1e-7)
