@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from benchmarks import BENCHMARKS, load
 from benchmarks.measure import Row, machine, progress, versions
@@ -26,7 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 2
-    return _report(request, [row for case in cases for row in benchmark.run(case, request.budget, request.peers)])
+    rows: list[Row] = []
+    for case in cases:
+        rows += benchmark.run(case, request.budget, request.peers)
+        _keep(request, rows)
+    return _report(request, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "--budget", type=_seconds, default=300.0, metavar="SECONDS", help="time for each system of a case (default 300)"
     )
     parser.add_argument("--peers", action="store_true", help="include peers that live in environments of their own")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON line to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also keep the figures in FILE, case by case")
     return parser
 
 
@@ -65,16 +70,31 @@ def _check(kind: str, name: str, known: Sequence[str]) -> None:
     raise ValueError(message)
 
 
+def _answer(name: str, rows: list[Row]) -> dict[str, Any]:
+    return {"benchmark": name, "machine": machine(), "versions": versions(), "rows": rows}
+
+
+def _keep(request: argparse.Namespace, rows: list[Row]) -> None:
+    """Write what has been measured so far to the file; cases measured there before, on the same ground, stay."""
+    if request.json is None:
+        return
+    answer = _answer(request.name, rows)
+    if request.json.exists():
+        before = json.loads(request.json.read_text())
+        if all(before[key] == answer[key] for key in ("benchmark", "machine", "versions")):
+            measured = {row["case"] for row in rows}
+            answer["rows"] = [row for row in before["rows"] if row["case"] not in measured] + rows
+        else:
+            progress(f"{request.json} is of another machine or other versions: its figures are replaced")
+    request.json.parent.mkdir(parents=True, exist_ok=True)
+    write_text(request.json, json.dumps(answer, allow_nan=False) + "\n")
+    progress(f"wrote {request.json}")
+
+
 def _report(request: argparse.Namespace, rows: list[Row]) -> int:
-    """Print the rows as a table and then as one JSON line, write the file, and return the exit code."""
-    answer = {"benchmark": request.name, "machine": machine(), "versions": versions(), "rows": rows}
-    line = json.dumps(answer, allow_nan=False)
+    """Print the rows as a table and then as one JSON line, and return the exit code."""
     sys.stdout.writelines(_shown(row) for row in rows)
-    if request.json is not None:
-        request.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(request.json, line + "\n")
-        progress(f"wrote {request.json}")
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(json.dumps(_answer(request.name, rows), allow_nan=False) + "\n")
     return int(any(row["metric"] == "failed" and row["system"].startswith("sciad") for row in rows))
 
 

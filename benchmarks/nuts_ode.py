@@ -83,7 +83,12 @@ def _seeds(case: str, system: str, budget: float, draws: int) -> Iterator[dict[s
         if seed and begun - start + longest > budget:
             return
         progress(f"{case}, {system}, seed {seed}, 4 chains of {draws} draws")
-        yield isolated(measure, timeout=budget, case=case, system=system, seed=seed, draws=draws)
+        try:
+            yield isolated(measure, timeout=budget, case=case, system=system, seed=seed, draws=draws)
+        except OverBudgetError:
+            if seed:
+                return  # the seeds before this one stand
+            raise
         longest = max(longest, time.perf_counter() - begun)
 
 

@@ -71,6 +71,15 @@ def test_one_case_is_run_alone_and_written_to_a_file(capsys, tmp_path):
     assert file.read_text() == line + "\n"
     assert {row["case"] for row in json.loads(line)["rows"]} == {"hard"}
     assert list(file.parent.iterdir()) == [file]
+    # Another case is added, the same one replaced; what comes from other versions goes.
+    assert main(["ode_overhead", "--case", "easy", "--json", str(file)]) == 0
+    assert main(["ode_overhead", "--case", "hard", "--budget", "3", "--json", str(file)]) == 0
+    kept = json.loads(file.read_text())
+    assert [row["case"] for row in kept["rows"]] == ["easy"] * 3 + ["hard"] * 3
+    assert {row["value"] for row in kept["rows"] if row["metric"] == "budget"} == {300.0, 3.0}
+    file.write_text(json.dumps(kept | {"versions": {"jax": "0.1"}}))
+    assert main(["ode_overhead", "--case", "hard", "--json", str(file)]) == 0
+    assert {row["case"] for row in json.loads(file.read_text())["rows"]} == {"hard"}
 
 
 @pytest.mark.parametrize(
