@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.constraints import Constraint
 
 from sciad._errors import InputError, choose
@@ -187,3 +187,8 @@ def param(
     -1.0
     """
     return Param(value, prior=prior, constraint=constraint, role=role, unit=unit)
+
+
+def positive(value: float, *, unit: str = "") -> Param:
+    """Declare a parameter that is positive, without prior."""
+    return Param(value, constraint=constraints.positive, unit=unit)

@@ -16,7 +16,7 @@ from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
 
 from sciad._errors import InputError, choose, did_you_mean
-from sciad._param import FromPrior, Param, param
+from sciad._param import FromPrior, Param, param, positive
 from sciad._spec import ROLES, Role
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "mark",
     "outer",
     "param",
+    "positive",
     "split",
     "unwrap",
 ]

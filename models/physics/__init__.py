@@ -1,5 +1,22 @@
 """Physics: right-hand sides of equations with named parameters."""
 
-from sciad.models.physics.populations import SIR, LotkaVolterra
+from sciad.models.physics.kinetics import STAT5, MichaelisMenten, Robertson
+from sciad.models.physics.oscillators import FitzHughNagumo, Goodwin, Lorenz, VanDerPol
+from sciad.models.physics.pharmacology import HIV, OneCompartment, TwoCompartment
+from sciad.models.physics.populations import SEIR, SIR, LotkaVolterra
 
-__all__ = ["SIR", "LotkaVolterra"]
+__all__ = [
+    "HIV",
+    "SEIR",
+    "SIR",
+    "STAT5",
+    "FitzHughNagumo",
+    "Goodwin",
+    "Lorenz",
+    "LotkaVolterra",
+    "MichaelisMenten",
+    "OneCompartment",
+    "Robertson",
+    "TwoCompartment",
+    "VanDerPol",
+]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from sciad._roles import Param, param
+from sciad._roles import Param, param, positive
 from sciad._typing import Real
 
 
@@ -79,3 +79,39 @@ class SIR(eqx.Module):
         infection = self.beta * susceptible * infected / jnp.sum(y)
         recovery = self.gamma * infected
         return jnp.stack([-infection, infection - recovery, recovery])
+
+
+class SEIR(eqx.Module):
+    r"""Epidemic with a latent time: susceptible :math:`S`, exposed :math:`E`, infected :math:`I`, recovered :math:`R`.
+
+    .. math:: \dot S = -\beta S I / N, \quad \dot E = \beta S I / N - \sigma E, \quad
+              \dot I = \sigma E - \gamma I, \quad \dot R = \gamma I
+
+    Parameters
+    ----------
+    beta, gamma
+        As in `SIR`, per unit of time.
+    sigma
+        One over the mean latent time.
+
+    Notes
+    -----
+    Source: R. M. Anderson and R. M. May, *Infectious Diseases of Humans* (1991), chapter 6.
+
+    Examples
+    --------
+    >>> SEIR(beta=param(2.0), sigma=param(0.2), gamma=param(0.5))(0.0, jnp.array([50.0, 10.0, 40.0, 0.0])).tolist()
+    [-40.0, 38.0, -18.0, 20.0]
+    """
+
+    beta: Param = positive(2.0)
+    sigma: Param = positive(0.5)
+    gamma: Param = positive(0.5)
+
+    def __call__(self, t: Real, y: Float[Array, "4"]) -> Float[Array, "4"]:
+        """Return the slope of ``(S, E, I, R)``."""
+        del t
+        susceptible, exposed, infected, _ = y
+        infection = self.beta * susceptible * infected / jnp.sum(y)
+        onset, recovery = self.sigma * exposed, self.gamma * infected
+        return jnp.stack([-infection, infection - onset, onset - recovery, recovery])
