@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from sciad._posterior import Posterior
     from sciad._precision import PrecisionWarning
     from sciad._results import RESULTS
+    from sciad._robust import huber, soft_l1, student_t
     from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
     from sciad._sample import sample
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
     from sciad.problems import ODEProblem, ODEProgram
-    from sciad.solvers import HMC, NUTS, ODE, LeastSquares, Warmup
+    from sciad.solvers import HMC, NUTS, ODE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
@@ -38,13 +39,14 @@ _HOMES = {
     "sciad._posterior": ("Posterior",),
     "sciad._precision": ("PrecisionWarning",),
     "sciad._results": ("RESULTS",),
+    "sciad._robust": ("huber", "soft_l1", "student_t"),
     "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
     "sciad._sample": ("sample",),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": ("ODEProblem", "ODEProgram"),
-    "sciad.solvers": ("HMC", "NUTS", "ODE", "LeastSquares", "Warmup"),
+    "sciad.solvers": ("HMC", "NUTS", "ODE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("models", "problems", "solvers")
@@ -55,6 +57,7 @@ __all__ = [
     "ODE",
     "RESULTS",
     "Fit",
+    "GaussNewton",
     "InputError",
     "LeastSquares",
     "LogNormal",
@@ -76,6 +79,7 @@ __all__ = [
     "fingerprint",
     "fit",
     "frozen",
+    "huber",
     "join",
     "mark",
     "outer",
@@ -83,8 +87,10 @@ __all__ = [
     "read",
     "report",
     "sample",
+    "soft_l1",
     "split",
     "split_data",
+    "student_t",
     "unwrap",
     "use_cores",
     "vectorize",

@@ -21,11 +21,14 @@ from sciad._regression import (
 )
 from sciad._results import RESULTS
 from sciad._vector import vectorize
+from sciad.problems.nudging import gains
 from sciad.problems.ode import ODEProblem
 from sciad.problems.separation import Separation
-from sciad.solvers.least_squares import Estimate, LeastSquares
+from sciad.solvers.least_squares import Estimate, LeastSquares, Path
 
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
+DOUBT = 0.01  # the same of signs, below which other ways to a better minimum are tried
+UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
 SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
 
 
@@ -101,7 +104,8 @@ def fit(
     locations = parts.starts(solver.starts, jax.random.key(0) if key is None else key)
     # --- estimate ---
     noise = np.asarray(full.vector)[parts.noise]
-    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward)
+    path = Path(parts.eased, gains(problem), lambda estimate: _doubtful(parts, estimate))
+    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
     covariance, condition, warnings = _precision(parts, problem, found)
@@ -126,6 +130,17 @@ def fit(
         _covariance=covariance,
         _noise_estimated=bool(noise.size),
     )
+
+
+def _doubtful(parts: Separation, found: Estimate) -> bool:
+    """Whether the minimum may be wrong: residuals keep their sign for long, or hardly beat those about a constant."""
+    if not np.isfinite(found.loss):
+        return True
+    residuals, constant = _residuals(parts.problem, found), np.asarray(parts.about_constants(found))
+    tests = residual_tests(parts.problem.fields, residuals, residuals)
+    persistent = any(of_field["p_independent"] < DOUBT for of_field in tests.values())
+    unexplained = np.nansum(residuals**2, axis=(0, 1)) / np.maximum(np.nansum(constant**2, axis=(0, 1)), 1e-300)
+    return persistent or bool(np.any(unexplained > UNEXPLAINED))
 
 
 def _precision(parts: Separation, problem: ODEProblem, found: Estimate) -> tuple[np.ndarray, float, list[str]]:

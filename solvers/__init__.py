@@ -4,9 +4,19 @@ if __name__ != "sciad.solvers":
     message = f"This folder is the package `sciad.solvers`, not `{__name__}`: write `import sciad.solvers`."
     raise ImportError(message)
 
+from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.least_squares import LeastSquares
 from sciad.solvers.ode import ODE, ODESolution
 from sciad.solvers.warmup import Warmup
 
-__all__ = ["HMC", "NUTS", "ODE", "AbstractKernel", "LeastSquares", "ODESolution", "Warmup"]
+__all__ = [
+    "HMC",
+    "NUTS",
+    "ODE",
+    "AbstractKernel",
+    "GaussNewton",
+    "LeastSquares",
+    "ODESolution",
+    "Warmup",
+]

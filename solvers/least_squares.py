@@ -1,24 +1,24 @@
 """Maximum likelihood by alternating nonlinear least squares and noise estimation, from several starts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from sciad._errors import OptionError
 from sciad._results import RESULTS
+from sciad.solvers.gauss_newton import GaussNewton, descend
 
 Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
 NoiseLoss = Callable[[Array, PyTree], Array]
 
 REJECTED = 1e15  # residual where the model cannot be evaluated: any step to there is refused, and it is never an answer
-DAMPING = 1e-3  # first damping of Levenberg-Marquardt, in units of the squared length of a column of the Jacobian
+EASED_STEPS = 12  # of each easier problem, which need not be solved to the end
 NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
 REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
 ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
@@ -60,11 +60,29 @@ class Estimate(NamedTuple):
     stats: dict[str, Any]
 
 
+class Path(NamedTuple):
+    """Easier problems on the way to the one at hand, for when its answer is in doubt.
+
+    Attributes
+    ----------
+    residuals
+        ``(location, noise, ease) -> (r, nothing)``; with the last of `eases` close to the problem itself.
+    eases
+        From the easiest.
+    doubtful
+        Whether an estimate may be of a wrong minimum.
+    """
+
+    residuals: Callable[[Array, Array, Array], tuple[Array, PyTree]]
+    eases: Sequence[float]
+    doubtful: Callable[["Estimate"], bool]
+
+
 class LeastSquares(eqx.Module):
     r"""Levenberg-Marquardt on standardised residuals, alternating with the maximum likelihood of the noise.
 
-    With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `optimistix.LevenbergMarquardt`, in
-    parameters scaled to columns of the Jacobian of unit length; with :math:`\theta` held, the noise's parameters by
+    With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `GaussNewton`;
+    with :math:`\theta` held, the noise's parameters by
     damped Newton steps; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
     space.
 
@@ -76,6 +94,8 @@ class LeastSquares(eqx.Module):
         given one in any case.
     polished
         How many of them.
+    paths
+        Where the best answer is in doubt, from how many starts a path of easier problems is followed at most.
     rtol
         Levenberg-Marquardt ends when a step moves each scaled parameter and each residual ``v`` by less than
         ``rtol * (1 + |v|)``.
@@ -91,6 +111,7 @@ class LeastSquares(eqx.Module):
 
     Examples
     --------
+    >>> import jax.numpy as jnp
     >>> jax.config.update("jax_enable_x64", True)
     >>> def residuals(x, noise):
     ...     return x - jnp.array([1.0, 2.0]), x
@@ -103,12 +124,13 @@ class LeastSquares(eqx.Module):
 
     starts: int = eqx.field(static=True, default=128)
     polished: int = eqx.field(static=True, default=12)
+    paths: int = eqx.field(static=True, default=4)
     rtol: float = eqx.field(static=True, default=1e-8)
     max_steps: int = eqx.field(static=True, default=256)
     rounds: int = eqx.field(static=True, default=30)
 
     def __check_init__(self) -> None:
-        least = {"starts": 0, "polished": 0, "max_steps": 1, "rounds": 1}
+        least = {"starts": 0, "polished": 0, "paths": 0, "max_steps": 1, "rounds": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 msg = f"LeastSquares({name}={getattr(self, name)}): expected at least {smallest}."
@@ -125,6 +147,7 @@ class LeastSquares(eqx.Module):
         noise: Float[ArrayLike, " q"],
         *,
         forward: bool = True,
+        path: Path | None = None,
     ) -> Estimate:
         """Estimate from the first row of `locations`, the given start, and the others.
 
@@ -136,6 +159,8 @@ class LeastSquares(eqx.Module):
             ``(noise, predictions) -> -log-likelihood``, needing no new solve.
         forward
             Whether the Jacobian is taken in forward mode, else in reverse.
+        path
+            What to do where the best answer is in doubt.
         """
         began = time.perf_counter()
         locations, noise = np.asarray(locations), np.asarray(noise)
@@ -143,7 +168,10 @@ class LeastSquares(eqx.Module):
         misfits = np.array([search.evaluate(location, noise).misfit for location in locations])
         order = [0, *(np.argsort(misfits[1:])[: self.polished] + 1)]
         tries = [search.alternate(locations[i], noise) for i in order if np.isfinite(misfits[i])]
+        followed = search.follow(path, tries, locations[order[: self.paths]], noise) if path else []
+        tries += followed
         stats = {
+            "paths": len(followed),
             "starts": len(locations),
             "starts_failed": int(np.sum(~np.isfinite(misfits))),
             "polished_losses": [t.loss for t in tries],
@@ -162,19 +190,20 @@ class _Search:
 
     def __init__(self, settings: LeastSquares, residuals: Residuals, noise_loss: NoiseLoss, *, forward: bool) -> None:
         self._settings = settings
-        self._solve = jax.jit(_solver(residuals, settings.max_steps, forward=forward))
+        self._forward = forward
+        self._solve = jax.jit(_solver(residuals, settings.rtol, forward=forward))
         self._noise = jax.jit(jax.value_and_grad(noise_loss))
         self.steps = 0
 
     def evaluate(self, location: Array | np.ndarray, noise: np.ndarray) -> Point:
         """Return the point at `location`: a solve whose tolerance is met at once, by the function compiled for all."""
-        return self._solve(location, noise, np.ones(np.shape(location)), np.inf)
+        return self._solve(location, 1, noise)
 
-    def alternate(self, location: np.ndarray, noise: np.ndarray) -> Estimate:
+    def alternate(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
         """Minimise over location and noise in turn."""
         rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
         while True:
-            solved = self._solve(point.location, noise, _scale(point.at.jacobian), rtol)
+            solved = self._solve(point.location, self._settings.max_steps, noise)
             best = self._best_noise(noise, self.evaluate(solved.location, noise).at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
             point, noise = self.evaluate(solved.location, best.noise), best.noise
@@ -185,18 +214,30 @@ class _Search:
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
         return Estimate(point, noise, best.loss, best.hessian, result, {})
 
+    def follow(
+        self, path: Path, tries: list[Estimate], locations: Float[np.ndarray, "starts p"], noise: np.ndarray
+    ) -> list[Estimate]:
+        """Follow the path from one start after the other, until the best answer is beyond doubt."""
+        solve, found = jax.jit(_solver(path.residuals, self._settings.rtol, forward=self._forward)), []
+        for location in locations:
+            best = min(tries + found, key=lambda t: t.loss, default=None)
+            if best is not None and not path.doubtful(best):
+                break
+            for ease in path.eases:
+                point = solve(location, EASED_STEPS, noise, ease)
+                if not np.isfinite(point.misfit):
+                    break
+                self.steps, location = self.steps + int(point.steps), point.location
+            if np.isfinite(self.evaluate(location, noise).misfit):
+                found.append(self.alternate(location, noise))
+        return found
+
     def _best_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
         def at(v: np.ndarray) -> tuple[float, np.ndarray]:
             loss, slope = self._noise(v, predictions)
             return float(loss), np.asarray(slope)
 
         return _minimum(at, noise)
-
-
-def _scale(jacobian: Array) -> np.ndarray:
-    """Return the lengths of the Jacobian's columns, such that a damping of 1 is `DAMPING` for all."""
-    lengths = np.linalg.norm(jacobian, axis=0)
-    return np.where(lengths > 0, DAMPING**0.5 * lengths, 1.0)
 
 
 class _Noise(NamedTuple):
@@ -233,47 +274,14 @@ def _hessian(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
     return (rows + rows.T) / 2
 
 
-def _solver(residuals: Residuals, max_steps: int, *, forward: bool) -> Callable[..., Point]:
-    """Return Levenberg-Marquardt in ``location * scale``, as ``(location, noise, scale, tolerance) -> Point``.
+def _solver(residuals: Callable[..., tuple[Array, PyTree]], rtol: float, *, forward: bool) -> Callable[..., Point]:
+    """Return ``(location, max_steps, *rest) -> Point``, which evaluates at `location` if told to make one step."""
+    # No acceleration: adaptive solves with and without sensitivities differ by more than it would show near the end.
+    engine, options = GaussNewton(rtol, rtol, acceleration=False), {"jac": "fwd" if forward else "bwd"}
 
-    Optimistix evaluates the residuals in several places; here all call one function, traced and compiled once, that
-    gives residuals and Jacobian together.
-    """
-
-    @jax.jit
-    def linearised(location: Array, noise: Array) -> Linearised:
-        def with_aux(location: Array) -> tuple[Array, tuple[Array, PyTree]]:
-            r, predictions = residuals(location, noise)
-            return r, (r, predictions)
-
-        jacobian, (r, predictions) = (jax.jacfwd if forward else jax.jacrev)(with_aux, has_aux=True)(location)
-        return Linearised(r, jacobian, predictions)
-
-    @eqx.filter_custom_jvp
-    def evaluated(z: Array, args: tuple[Array, Array]) -> tuple[Array, Linearised]:
-        noise, scale = args
-        at = linearised(z / scale, noise)
-        return at.residuals, at
-
-    @evaluated.def_jvp
-    def _(primals: tuple, tangents: tuple) -> tuple:
-        (_, (_, scale)), (dz, _) = primals, tangents
-        r, at = evaluated(*primals)
-        return (r, at), (at.jacobian @ (dz / scale), jax.tree.map(lambda _: None, at))
-
-    def solve(location: Array, noise: Array, scale: Array, tolerance: Any) -> Point:
-        if not location.size:
-            return Point(location, linearised(location, noise), optx.RESULTS.successful, jnp.zeros((), int))
-        solution = optx.least_squares(
-            evaluated,
-            optx.LevenbergMarquardt(tolerance, tolerance),
-            location * scale,
-            args=(noise, scale),
-            has_aux=True,
-            max_steps=max_steps,
-            throw=False,
-        )
-        # Where Optimistix stops after more than one step, its `aux` is that of the last point but one.
-        return Point(solution.value / scale, solution.aux, solution.result, solution.stats["num_steps"])
+    def solve(location: Array, max_steps: Array, *rest: Array) -> Point:
+        found = descend(lambda x, rest: residuals(x, *rest), engine, location, rest, options, max_steps)
+        at = Linearised(found.at.residuals, found.at.jacobian, found.aux)
+        return Point(found.value, at, found.result, found.steps)
 
     return solve

@@ -24,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from numpyro.distributions import constraints
 
 from sciad._errors import InputError
+from sciad._robust import student_t
 from sciad._roles import Param, param
 
 
@@ -167,11 +168,7 @@ class StudentT(AbstractNoise):
 
     def residual(self, mean: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``sign(z) √((ν + 1) log(1 + z²/ν))``, of ``z = (y - μ) / scale``."""
-        z = (y - mean) / self.scale
-        w = z**2 / self.df
-        tiny = w < 1e-8
-        ratio = jnp.where(tiny, 1.0 - w / 2, jnp.log1p(jnp.where(tiny, 1.0, w)) / jnp.where(tiny, 1.0, w))
-        return z * jnp.sqrt((self.df + 1) / self.df * ratio)  # r² = (ν + 1) log(1 + z²/ν)
+        return student_t((y - mean) / self.scale, jnp.asarray(self.df))
 
     def information(self, mean: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return ``(ν + 1) / (ν + 3) / scale²``."""

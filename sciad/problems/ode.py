@@ -117,7 +117,7 @@ class ODEProblem:
         self.observations = observations(data, self.fields, time, experiment, t0)
         self.t0 = float(self.observations.times[0] if t0 is None else t0)
         self.solver = ODE() if solver is None else solver
-        self.inputs = input_arrays(data, inputs, self.observations)
+        self.inputs, self._input_times = input_arrays(data, inputs, self.observations), self.observations.times
         self._observe, sources = _observation(observe, self.fields, self.states)
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
         self._initial = self._each_initial(dict(initial or {}), sources)
@@ -187,7 +187,7 @@ class ODEProblem:
         """
         program = unwrap(self.complete(program))
         times = self.observations.times if times is None else asked_times(times, self.t0)
-        start = jnp.stack([jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states], axis=-1)
+        starts = self.starts(program)
 
         def one(y0: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
             field = self.right_hand_side(program.model, inputs)
@@ -196,11 +196,15 @@ class ODEProblem:
             observed = jax.vmap(lambda t, y: self.observed(program.model, t, y))(jnp.asarray(times), ys)
             return jnp.where(solution.ok, observed, 1.0), solution.ok
 
-        experiments = self.observations.values.shape[0]
-        if experiments == 1:  # one solve, not a batch of one
-            mean, ok = one(start.reshape(-1), jax.tree.map(lambda u: u[0], self.inputs))
+        if len(starts) == 1:  # one solve, not a batch of one
+            mean, ok = one(starts[0], jax.tree.map(lambda u: u[0], self.inputs))
             return Prediction(mean[None], ok[None])
-        return Prediction(*jax.vmap(one)(jnp.broadcast_to(start, (experiments, len(self.states))), self.inputs))
+        return Prediction(*jax.vmap(one)(starts, self.inputs))
+
+    def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
+        """Return the initial state of each experiment, of a program without roles."""
+        start = jnp.stack([jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states], axis=-1)
+        return jnp.broadcast_to(start, (self.observations.values.shape[0], len(self.states)))
 
     def observed(self, model: PyTree, t: Array, y: Array) -> Array:
         """Return the fields that follow from a state, as a vector."""
@@ -226,7 +230,13 @@ class ODEProblem:
         The prediction is not `ok` where it is impossible for the noise: a negative median, say.
         """
         program = self.complete(program)
-        prediction = self._possible(program, self.predict(program))
+        return self.compared(program, self.predict(program))
+
+    def compared(
+        self, program: ODEProgram, prediction: Prediction
+    ) -> tuple[Float[Array, "experiments times fields"], Prediction]:
+        """Return standardised residuals of a prediction; see `residuals`."""
+        prediction = self._possible(program, prediction)
         return self._each(program, lambda noise, m, y: noise.residual(m, y), prediction.mean), prediction
 
     def weights(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
@@ -303,7 +313,7 @@ class ODEProblem:
 
     def right_hand_side(self, model: Callable[..., Any], inputs: dict[str, Array]) -> Callable[..., Array]:
         """Return ``f(t, y, args)`` with the inputs of one experiment put in; lists of slopes become arrays."""
-        knots = jnp.asarray(self.observations.times)
+        knots = jnp.asarray(self._input_times)
 
         def field(t: Real, y: Array, _: None) -> Array:
             now = {name: jnp.interp(t, knots, u) if jnp.ndim(u) else u for name, u in inputs.items()}

@@ -1,0 +1,351 @@
+r"""Damped Gauss-Newton: one engine for nonlinear least squares, as an Optimistix solver.
+
+At residuals r with Jacobian J, the step d minimises :math:`\lVert r + J d \rVert^2 + \mu \lVert D d \rVert^2`, where D
+holds the lengths of J's columns, which makes the method blind to the units of the parameters, and μ follows the ratio
+of the decrease found to that predicted. Half an acceleration is added, by which the path bends as the residuals do
+along d; where it is large beside d the step is not trusted, and shortened. That keeps parameters from running off to
+infinity through a flat stretch, and follows curved valleys.
+
+Source: J. J. Moré, *The Levenberg-Marquardt algorithm* (1978); H. B. Nielsen, *Damping parameter in Marquardt's
+method*, IMM-REP-1999-05 (1999); M. K. Transtrum and J. P. Sethna, *Improvements to the Levenberg-Marquardt algorithm
+for nonlinear least-squares minimization*, arXiv:1201.5885 (2012).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
+
+from sciad._errors import OptionError, choose
+
+Form = Literal["auto", "primal", "dual"]
+GREATEST = 1e24  # damping beyond which no step descends
+FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
+PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
+BEND = 0.75  # of the step's length in units of D: the greatest acceleration that is trusted
+
+
+class Linear(NamedTuple):
+    """Residuals and their Jacobian at a point, flat."""
+
+    residuals: Float[Array, " n"]
+    jacobian: Float[Array, "n p"]
+
+    @property
+    def cost(self) -> Scalar:
+        """Half the sum of squares."""
+        return 0.5 * jnp.sum(self.residuals**2)
+
+
+class _State(eqx.Module):
+    """The point reached, the step tried next, and what the damping needs; first the point itself is tried."""
+
+    first: Bool[Array, ""]
+    at: Linear
+    aux: PyTree
+    lengths: Float[Array, " p"]
+    step: Float[Array, " p"]
+    predicted: Scalar
+    trusted: Bool[Array, ""]
+    damping: Scalar
+    growth: Scalar
+    accepted: Int[Array, ""]
+    done: Bool[Array, ""]
+    result: optx.RESULTS
+
+
+class GaussNewton(optx.AbstractLeastSquaresSolver):
+    """Damped Gauss-Newton (Levenberg-Marquardt) for `optimistix.least_squares`.
+
+    Parameters
+    ----------
+    rtol, atol
+        The solve ends when a hardly damped step moves each number ``v`` of parameters and residuals by less than
+        ``atol + rtol |v|``, or when no decrease above rounding is predicted.
+    norm
+        Of these changes, in units of that bound.
+    damping
+        First μ, in units of the squared length of a column of J.
+    acceleration
+        Whether steps bend; each then costs one evaluation more of the residuals, without their Jacobian.
+    form
+        ``"primal"`` solves by a QR decomposition in the parameters; ``"dual"`` by a Cholesky decomposition in the
+        residuals, for many more parameters than residuals; ``"auto"`` takes what is smaller.
+
+    Notes
+    -----
+    ``options`` of `optimistix.least_squares`:
+
+    ``lower``, ``upper``
+        Bounds with the structure of ``y``, or numbers for all; steps are projected onto them. (Where a bound holds the
+        solution, do not differentiate through the solve: the adjoint does not know the bound. Transform instead.)
+    ``jac``
+        ``"fwd"`` (default) or ``"bwd"``: how the Jacobian is taken.
+
+    Residuals that are not finite reject the step that led to them. A start with such residuals ends the solve with
+    ``RESULTS.nonlinear_divergence``.
+
+    Examples
+    --------
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> def rosenbrock(y, args):
+    ...     return 10 * (y[1] - y[0] ** 2), 1 - y[0]
+    >>> optx.least_squares(rosenbrock, GaussNewton(), jnp.array([-1.2, 1.0])).value.round(9).tolist()
+    [1.0, 1.0]
+    """
+
+    rtol: float
+    atol: float
+    norm: Callable[[PyTree], Scalar]
+    damping: float
+    acceleration: bool = eqx.field(static=True)
+    form: Form = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rtol: float = 1e-10,
+        atol: float = 1e-10,
+        *,
+        norm: Callable[[PyTree], Scalar] = optx.max_norm,
+        damping: float = 0.1,
+        acceleration: bool = True,
+        form: Form | str = "auto",
+    ) -> None:
+        for name, value in {"rtol": rtol, "atol": atol, "damping": damping}.items():
+            if not value > 0:
+                msg = f"GaussNewton({name}={value}): expected a positive number."
+                raise OptionError(msg)
+        self.rtol, self.atol, self.norm, self.damping = rtol, atol, norm, damping
+        self.acceleration = acceleration
+        self.form = choose("form", form, get_args(Form))
+
+    def init(
+        self,
+        fn: Callable,
+        y: PyTree,
+        args: PyTree,
+        options: dict[str, Any],
+        f_struct: PyTree[jax.ShapeDtypeStruct],
+        aux_struct: PyTree[jax.ShapeDtypeStruct],
+        tags: frozenset[object],
+    ) -> _State:
+        """Return a state of zeros, whose first step is to evaluate at `y`."""
+        del fn, args, tags
+        _check(options)
+        flat, _ = ravel_pytree(y)
+        n, p, dtype = sum(leaf.size for leaf in jax.tree.leaves(f_struct)), flat.size, flat.dtype
+        zero = jnp.zeros((), dtype)
+        return _State(
+            first=jnp.array(True),
+            at=Linear(jnp.zeros(n, dtype), jnp.zeros((n, p), dtype)),
+            aux=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), aux_struct),
+            lengths=jnp.zeros(p, dtype),
+            step=jnp.zeros(p, dtype),
+            predicted=zero,
+            trusted=jnp.array(True),
+            damping=zero + self.damping,
+            growth=zero + 2.0,
+            accepted=jnp.zeros((), int),
+            done=jnp.array(False),
+            result=optx.RESULTS.successful,
+        )
+
+    def step(
+        self, fn: Callable, y: PyTree, args: PyTree, options: dict[str, Any], state: _State, tags: frozenset[object]
+    ) -> tuple[PyTree, _State, PyTree]:
+        """Evaluate at the point tried, accept or reject it, and prepare the next one."""
+        del tags
+        flat, unravel = ravel_pytree(y)
+        tried = flat + state.step
+        new, new_aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
+        finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new.jacobian))
+        ratio = (state.at.cost - new.cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
+        accept = finite & (state.first | (state.trusted & (ratio > 0)))
+        flat, at, aux = _where(accept, (tried, new, new_aux), (flat, state.at, state.aux))
+        lengths = jnp.maximum(FORGET * state.lengths, jnp.linalg.norm(at.jacobian, axis=0))
+        damping, growth = _damped(accept, ratio, state)
+
+        def residuals(flat: Array) -> Array:
+            return ravel_pytree(fn(unravel(flat), args)[0])[0]
+
+        step, predicted, trusted = self._step(residuals, flat, at, lengths, damping, _bounds(options, y, flat))
+        still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
+        rounding = jnp.finfo(flat.dtype).eps * at.cost
+        stuck = damping > GREATEST
+        bad_start = state.first & ~finite
+        result = optx.RESULTS.where(
+            bad_start | (stuck & ~still), optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful
+        )
+        state = _State(
+            first=jnp.array(False),
+            at=at,
+            aux=aux,
+            lengths=lengths,
+            step=step,
+            predicted=predicted,
+            trusted=trusted,
+            damping=damping,
+            growth=growth,
+            accepted=state.accepted + accept.astype(int),
+            done=still | stuck | bad_start | (predicted <= rounding),
+            result=result,
+        )
+        return unravel(flat), state, aux
+
+    def terminate(
+        self, fn: Callable, y: PyTree, args: PyTree, options: dict[str, Any], state: _State, tags: frozenset[object]
+    ) -> tuple[Bool[Array, ""], optx.RESULTS]:
+        """Return whether to stop, and why."""
+        del fn, y, args, options, tags
+        return state.done, state.result
+
+    def postprocess(
+        self,
+        fn: Callable,
+        y: PyTree,
+        aux: PyTree,
+        args: PyTree,
+        options: dict[str, Any],
+        state: _State,
+        tags: frozenset[object],
+        result: optx.RESULTS,
+    ) -> tuple[PyTree, PyTree, dict[str, Any]]:
+        """Return the solution with residuals and Jacobian there, flat, in ``stats``."""
+        del fn, aux, args, options, tags, result
+        stats = {"residuals": state.at.residuals, "jacobian": state.at.jacobian, "num_accepted_steps": state.accepted}
+        return y, state.aux, stats
+
+    def _step(
+        self,
+        residuals: Callable[[Array], Array],
+        flat: Array,
+        at: Linear,
+        lengths: Array,
+        damping: Array,
+        bounds: tuple[Array, Array],
+    ) -> tuple[Array, Array, Array]:
+        """Return the step inside the bounds, the decrease that the linear model predicts, and whether to trust it."""
+        if not flat.size:
+            return flat, jnp.zeros_like(at.cost), jnp.array(True)
+        lower, upper = bounds
+        scale = jnp.where(lengths > 0, lengths, 1.0)
+        slope = at.residuals @ at.jacobian
+        held = ((flat <= lower) & (slope > 0)) | ((flat >= upper) & (slope < 0))
+        jacobian = jnp.where(held[None], 0.0, at.jacobian / scale[None])
+        n, p = jacobian.shape
+        primal = p <= n if self.form == "auto" else self.form == "primal"
+        solve = (_primal if primal else _dual)(jacobian, damping)
+        straight = jnp.clip(flat + solve(at.residuals) / scale, lower, upper) - flat
+        linear = at.jacobian @ straight
+        predicted = at.cost - 0.5 * jnp.sum((at.residuals + linear) ** 2)
+        if not self.acceleration:
+            return straight, predicted, jnp.array(True)
+        curvature = 2 / PROBE * ((residuals(flat + PROBE * straight) - at.residuals) / PROBE - linear)
+        bend = solve(curvature)
+        trusted = 2 * jnp.linalg.norm(bend) <= BEND * jnp.linalg.norm(straight * scale)  # false if not finite
+        bent = jnp.clip(flat + straight + 0.5 * bend / scale, lower, upper) - flat
+        return jnp.where(trusted, bent, straight), predicted, trusted
+
+    def _still(self, flat: Array, step: Array, at: Linear, before: Linear) -> Array:
+        """Whether parameters and residuals moved less than the tolerances."""
+
+        def small(value: Array, change: Array) -> Array | bool:
+            return not value.size or self.norm(change / (self.atol + self.rtol * jnp.abs(value))) < 1
+
+        return jnp.logical_and(small(flat, step), small(at.residuals, at.residuals - before.residuals))
+
+
+def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
+    """Return damping and its factor of growth by Nielsen's rule."""
+    eased = state.damping * jnp.maximum(1 / 3, 1 - (2 * jnp.minimum(ratio, 1.0) - 1) ** 3)
+    damping = jnp.where(accept, jnp.maximum(eased, jnp.finfo(ratio.dtype).tiny), state.damping * state.growth)
+    growth = jnp.where(accept, 2.0, 2.0 * state.growth)
+    return jnp.where(state.first, state.damping, damping), jnp.where(state.first, state.growth, growth)
+
+
+def _primal(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
+    """Return the step as a function of the residuals, by QR: the condition number is not squared."""
+    n, p = jacobian.shape
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)]))
+    return lambda residuals: -jax.scipy.linalg.solve_triangular(r, residuals @ q[:n])
+
+
+def _dual(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
+    """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``."""
+    kernel = jacobian @ jacobian.T + damping * jnp.eye(len(jacobian), dtype=jacobian.dtype)
+    factor = jax.scipy.linalg.cho_factor(kernel)
+    return lambda residuals: -jax.scipy.linalg.cho_solve(factor, residuals) @ jacobian
+
+
+def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode: str) -> tuple[Linear, PyTree]:
+    """Return residuals and Jacobian by one evaluation, and the function's auxiliary output."""
+
+    def function(flat: Array) -> tuple[Array, tuple[Array, PyTree]]:
+        out, aux = fn(unravel(flat), args)
+        residuals, _ = ravel_pytree(out)
+        return residuals, (residuals, aux)
+
+    jacobian, (residuals, aux) = (jax.jacfwd if mode == "fwd" else jax.jacrev)(function, has_aux=True)(flat)
+    return Linear(residuals, jacobian), aux
+
+
+def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _bounds(options: dict[str, Any], y: PyTree, flat: Array) -> tuple[Array, Array]:
+    def one(name: str, missing: float) -> Array:
+        given = options.get(name, missing)
+        whole = jax.tree.map(lambda b, part: jax.tree.map(lambda leaf: jnp.broadcast_to(b, leaf.shape), part), given, y)
+        bound, _ = ravel_pytree(whole)
+        return bound.astype(flat.dtype)
+
+    return one("lower", -jnp.inf), one("upper", jnp.inf)
+
+
+def _check(options: dict[str, Any]) -> None:
+    unknown = set(options) - {"jac", "lower", "upper"}
+    if unknown:
+        msg = f"GaussNewton takes the options jac, lower and upper; got {', '.join(sorted(unknown))}."
+        raise OptionError(msg)
+    choose("jac", options.get("jac", "fwd"), ("fwd", "bwd"))
+
+
+class Descent(NamedTuple):
+    """Where a descent ended."""
+
+    value: PyTree
+    aux: PyTree
+    at: Linear
+    result: optx.RESULTS
+    steps: Int[Array, ""]
+
+
+def descend(
+    fn: Callable, solver: GaussNewton, y: PyTree, args: PyTree, options: dict[str, Any], max_steps: Int[Array, ""] | int
+) -> Descent:
+    """Run the solver on ``fn(y, args) -> (residuals, aux)``, with no derivative of the whole.
+
+    The number of steps may be traced; with one step it evaluates at `y`.
+    """
+    f_struct, aux_struct = jax.eval_shape(fn, y, args)
+    none: frozenset[object] = frozenset()
+    start = y, solver.init(fn, y, args, options, f_struct, aux_struct, none), jnp.zeros((), int)
+
+    def proceed(carry: tuple[PyTree, _State, Array]) -> Array:
+        _, state, steps = carry
+        return ~state.done & (steps < max_steps)
+
+    def step(carry: tuple[PyTree, _State, Array]) -> tuple[PyTree, _State, Array]:
+        y, state, steps = carry
+        y, state, _ = solver.step(fn, y, args, options, state, none)
+        return y, state, steps + 1
+
+    y, state, steps = jax.lax.while_loop(proceed, step, start)
+    late = optx.RESULTS.where(state.done, state.result, optx.RESULTS.nonlinear_max_steps_reached)
+    return Descent(y, state.aux, state.at, late, steps)

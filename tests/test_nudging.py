@@ -1,0 +1,113 @@
+"""Easier problems on the way: between one-step prediction and simulation, and what they find."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from numpyro.distributions import constraints
+
+import sciad as sd
+from sciad.models.physics import Lorenz, LotkaVolterra
+from sciad.problems.nudging import KNOTS, gains, nudged, thinned
+
+TRUE = {"alpha": 1.5, "beta": 1.0, "gamma": 3.0, "delta": 1.0}
+ACCURATE = sd.ODE(rtol=1e-9, atol=1e-9, max_steps=20_000)
+
+
+def simulated(model, y0, ts):
+    plain = sd.unwrap(model)
+    return np.array(jax.jit(lambda: ACCURATE(lambda t, y, _: plain(t, y), jnp.array(y0), ts=ts, t0=0.0).ys)())
+
+
+def predation(**values):
+    return LotkaVolterra(**{name: sd.param(values.get(name, true)) for name, true in TRUE.items()})
+
+
+def problem(y, ts, **options):
+    data = xr.Dataset({f"y{i}": ("t", y[:, i]) for i in range(y.shape[1])}, coords={"t": ts})
+    initial = {f"y{i}": value for i, value in enumerate(y[0])}
+    return sd.ODEProblem(data, initial=initial, **({"noise": sd.Normal(1.0), "solver": ACCURATE} | options))
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    ts = np.linspace(0.0, 3.0, 13)
+    y = simulated(predation(), [1.0, 1.0], ts)
+    return problem(y + 0.1 * np.random.default_rng(1).standard_normal(y.shape) * (ts[:, None] > 0), ts)
+
+
+def test_without_gain_it_is_the_problem_itself_and_with_a_great_one_prediction_from_each_datum_to_the_next(noisy):
+    program = noisy.complete(predation(alpha=1.3))
+    eased = jax.jit(lambda gain: nudged(thinned(noisy), program, gain))
+    residuals, _ = jax.jit(noisy.residuals)(program)
+    np.testing.assert_allclose(eased(0.0)[0], residuals, atol=1e-6)
+    data, ts = noisy.observations.values[0], noisy.observations.times
+    expected = [
+        simulated(predation(alpha=1.3), y, np.array([gap]))[0] for y, gap in zip(data, np.diff(ts), strict=False)
+    ]
+    np.testing.assert_allclose(eased(1e6)[1].mean[0, 1:], expected, rtol=1e-6)
+
+
+def test_derivatives_are_those_of_finite_differences(noisy):
+    vectorized = sd.vectorize(noisy.complete(predation(alpha=1.3)))
+
+    def residuals(v):
+        return nudged(thinned(noisy), vectorized.program(v), jnp.array(2.0))[0].ravel()
+
+    jacobian = jax.jit(jax.jacfwd(residuals))(vectorized.vector)
+    evaluate = jax.jit(residuals)
+    for i, step in enumerate(1e-5 * np.eye(4)):
+        difference = (evaluate(vectorized.vector + step) - evaluate(vectorized.vector - step)) / 2e-5
+        np.testing.assert_allclose(jacobian[:, i], difference, rtol=1e-4, atol=1e-4)
+
+
+def test_hidden_states_and_missing_values_are_left_to_the_equation():
+    ts = np.linspace(0.0, 3.0, 13)
+    y = simulated(predation(), [1.0, 1.0], ts)
+    y[5:7] = np.nan
+    data = xr.Dataset({"prey": ("t", y[:, 0])}, coords={"t": ts})
+    seen = sd.ODEProblem(
+        data, states=("prey", "hunter"), noise=sd.Normal(1.0), initial={"prey": 1.0, "hunter": 1.0}, solver=ACCURATE
+    )
+    residuals, prediction = jax.jit(lambda: nudged(thinned(seen), seen.complete(predation()), jnp.array(5.0)))()
+    np.testing.assert_allclose(residuals, 0.0, atol=1e-6)  # the truth needs no correction
+    assert bool(prediction.ok.all())
+    assert len(thinned(seen).observations.times) == 11
+
+
+def test_gains_fall_from_one_step_to_the_whole_and_many_times_are_thinned():
+    ts = np.linspace(0.0, 30.0, 3001)
+    dense = problem(np.ones((3001, 2)), ts)
+    times = thinned(dense).observations.times
+    assert len(times) == KNOTS
+    assert (times[0], times[-1]) == (0.0, 30.0)
+    path = gains(dense)
+    assert path[0] * np.diff(times).min() == pytest.approx(3.0)
+    assert path[-1] * 30.0 <= 0.3
+    np.testing.assert_allclose(np.divide(path[1:], path[:-1]), 0.5)
+
+
+def test_oscillations_over_many_periods_are_found_from_where_descents_fail():
+    ts = np.linspace(0.0, 30.0, 301)
+    y = simulated(predation(), [1.0, 1.0], ts)
+    box = constraints.interval(0.0, 10.0)
+    far = LotkaVolterra(
+        **{name: sd.param(value, constraint=box) for name, value in zip(TRUE, (8.0, 8.0, 5.0, 3.0), strict=True)}
+    )
+    lost = sd.fit(problem(y, ts), far, solver=sd.LeastSquares(starts=0, paths=0))
+    found = sd.fit(problem(y, ts), far, solver=sd.LeastSquares(starts=0))
+    assert (lost.stats["paths"], found.stats["paths"]) == (0, 1)
+    assert np.max(np.abs(lost.values - list(TRUE.values()))) > 0.5
+    np.testing.assert_allclose(found.values, list(TRUE.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_chaos_over_thirty_units_of_time_is_found():
+    ts = np.linspace(0.0, 30.0, 3001)
+    y = simulated(Lorenz(beta=sd.param(2.66)), [1.0, 0.0, 0.0], ts)
+    limits = {"sigma": 22.0, "rho": 60.0, "beta": 6.0}
+    starts = {"sigma": 1.0, "rho": 50.0, "beta": 0.1}
+    far = Lorenz(**{k: sd.param(starts[k], constraint=constraints.interval(0.0, limits[k])) for k in limits})
+    found = sd.fit(problem(y, ts), far, solver=sd.LeastSquares(starts=0))
+    np.testing.assert_allclose(found.values, [10.0, 28.0, 2.66], rtol=1e-5)
