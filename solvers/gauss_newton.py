@@ -17,16 +17,20 @@ from typing import Any, Literal, NamedTuple, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
-from sciad._errors import OptionError, choose
+from sciad._errors import InputError, OptionError, choose
+from sciad._text import is_concrete
 
 Form = Literal["auto", "primal", "dual"]
 GREATEST = 1e24  # damping beyond which no step descends
 FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
 PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
+FLAT = 1e-3  # share of `rtol` below which a slope counts as none, however short the steps
+PASSES = 4  # solutions of a step between bounds, each with more entries held
 BEND = 0.75  # of the step's length in units of D: the greatest acceleration that is trusted
 
 
@@ -66,7 +70,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     ----------
     rtol, atol
         The solve ends when a hardly damped step moves each number ``v`` of parameters and residuals by less than
-        ``atol + rtol |v|``, or when no decrease above rounding is predicted.
+        ``atol + rtol |v|``, or when no decrease above rounding is predicted and the slope is flat: what steps along
+        single columns could gain is at most a share `rtol` of the cost. With neither, a solve whose steps have become
+        too short ends with ``RESULTS.nonlinear_divergence``.
     norm
         Of these changes, in units of that bound.
     damping
@@ -134,10 +140,14 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         aux_struct: PyTree[jax.ShapeDtypeStruct],
         tags: frozenset[object],
     ) -> _State:
-        """Return a state of zeros, whose first step is to evaluate at `y`."""
+        """Return a state of zeros, whose first step is to evaluate at `y`, moved inside the bounds."""
         del fn, args, tags
         _check(options)
         flat, _ = ravel_pytree(y)
+        dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((y, f_struct))}
+        if len(dtypes) > 1:
+            msg = f"GaussNewton: parameters and residuals are of dtypes {', '.join(sorted(dtypes))}. Give all the same."
+            raise InputError(msg)
         n, p, dtype = sum(leaf.size for leaf in jax.tree.leaves(f_struct)), flat.size, flat.dtype
         zero = jnp.zeros((), dtype)
         return _State(
@@ -161,7 +171,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         """Evaluate at the point tried, accept or reject it, and prepare the next one."""
         del tags
         flat, unravel = ravel_pytree(y)
-        tried = flat + state.step
+        bounds = _bounds(options, y, flat)
+        tried = flat + state.step if bounds is None else jnp.clip(flat + state.step, *bounds)
         new, new_aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
         finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new.jacobian))
         ratio = (state.at.cost - new.cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
@@ -173,14 +184,16 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         def residuals(flat: Array) -> Array:
             return ravel_pytree(fn(unravel(flat), args)[0])[0]
 
-        step, predicted, trusted = self._step(residuals, flat, at, lengths, damping, _bounds(options, y, flat))
+        step, predicted, trusted, flatness = self._step(residuals, flat, at, lengths, damping, bounds)
         still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
         rounding = jnp.finfo(flat.dtype).eps * at.cost
-        stuck = damping > GREATEST
+        # Nothing is left to gain if a step that is hardly damped promises nothing, or the slope is flat. If neither, a
+        # step that promises nothing was bent too much, by bounds or damping: a shorter one is tried, to the end.
+        spent = (predicted <= rounding) & ((damping < 1.0) & (flatness <= self.rtol) | (flatness <= FLAT * self.rtol))
+        stuck = ~spent & (damping > GREATEST)
         bad_start = state.first & ~finite
-        result = optx.RESULTS.where(
-            bad_start | (stuck & ~still), optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful
-        )
+        lost = bad_start | (stuck & ~still & (flatness > self.rtol))
+        result = optx.RESULTS.where(lost, optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful)
         state = _State(
             first=jnp.array(False),
             at=at,
@@ -192,7 +205,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
             damping=damping,
             growth=growth,
             accepted=state.accepted + accept.astype(int),
-            done=still | stuck | bad_start | (predicted <= rounding),
+            done=still | stuck | bad_start | spent,
             result=result,
         )
         return unravel(flat), state, aux
@@ -227,29 +240,41 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         at: Linear,
         lengths: Array,
         damping: Array,
-        bounds: tuple[Array, Array],
-    ) -> tuple[Array, Array, Array]:
-        """Return the step inside the bounds, the decrease that the linear model predicts, and whether to trust it."""
+        bounds: tuple[Array, Array] | None,
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return the step inside the bounds, the decrease that the linear model predicts, whether to trust it.
+
+        Last, the flatness ``‖g‖² / (‖r‖² + atol²/rtol)`` of the slope g along the free directions, in units of D: the
+        share of the cost that steps along single columns could still gain, unless it is next to nothing.
+        """
         if not flat.size:
-            return flat, jnp.zeros_like(at.cost), jnp.array(True)
-        lower, upper = bounds
+            return flat, jnp.zeros_like(at.cost), jnp.array(True), jnp.zeros_like(at.cost)
         scale = jnp.where(lengths > 0, lengths, 1.0)
-        slope = at.residuals @ at.jacobian
-        held = ((flat <= lower) & (slope > 0)) | ((flat >= upper) & (slope < 0))
-        jacobian = jnp.where(held[None], 0.0, at.jacobian / scale[None])
+        jacobian, slope = at.jacobian / scale[None], at.residuals @ at.jacobian / scale
         n, p = jacobian.shape
         primal = p <= n if self.form == "auto" else self.form == "primal"
-        solve = (_primal if primal else _dual)(jacobian, damping)
-        straight = jnp.clip(flat + solve(at.residuals) / scale, lower, upper) - flat
-        linear = at.jacobian @ straight
+        prepare = _primal if primal else _dual
+        low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
+        low, high = (low - flat) * scale, (high - flat) * scale
+        if bounds is None:
+            solve, outwards = prepare(jacobian, damping), jnp.zeros(p, bool)
+            straight = solve(at.residuals)
+        else:
+            ulps = 4 * jnp.finfo(flat.dtype).eps * jnp.abs(flat) * scale  # a step may end so short of a bound
+            outwards = ((low >= -ulps) & (slope > 0)) | ((high <= ulps) & (slope < 0))
+            straight, held = _within(prepare, jacobian, at.residuals, outwards, damping, (low, high))
+            solve = prepare(jnp.where(held[None], 0.0, jacobian), damping)
+        linear = jacobian @ straight
         predicted = at.cost - 0.5 * jnp.sum((at.residuals + linear) ** 2)
+        flatness = jnp.sum(jnp.where(outwards, 0.0, slope) ** 2) / (2 * at.cost + self.atol**2 / self.rtol)
         if not self.acceleration:
-            return straight, predicted, jnp.array(True)
-        curvature = 2 / PROBE * ((residuals(flat + PROBE * straight) - at.residuals) / PROBE - linear)
+            return straight / scale, predicted, jnp.array(True), flatness
+        curvature = 2 / PROBE * ((residuals(flat + PROBE * straight / scale) - at.residuals) / PROBE - linear)
         bend = solve(curvature)
-        trusted = 2 * jnp.linalg.norm(bend) <= BEND * jnp.linalg.norm(straight * scale)  # false if not finite
-        bent = jnp.clip(flat + straight + 0.5 * bend / scale, lower, upper) - flat
-        return jnp.where(trusted, bent, straight), predicted, trusted
+        trusted = 2 * jnp.linalg.norm(bend) <= BEND * jnp.linalg.norm(straight)  # false if not finite
+        bent = straight + 0.5 * bend
+        bent = bent if bounds is None else jnp.clip(bent, low, high)
+        return jnp.where(trusted, bent, straight) / scale, predicted, trusted, flatness
 
     def _still(self, flat: Array, step: Array, at: Linear, before: Linear) -> Array:
         """Whether parameters and residuals moved less than the tolerances."""
@@ -258,6 +283,26 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
             return not value.size or self.norm(change / (self.atol + self.rtol * jnp.abs(value))) < 1
 
         return jnp.logical_and(small(flat, step), small(at.residuals, at.residuals - before.residuals))
+
+
+def _within(
+    prepare: Callable, jacobian: Array, residuals: Array, held: Array, damping: Array, bounds: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
+
+    Those that a step leads beyond a bound are held on it, and the others solved for again.
+    """
+    low, high = bounds
+
+    def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        step, held = carry
+        fixed = jnp.where(held, step, 0.0)
+        free = prepare(jnp.where(held[None], 0.0, jacobian), damping)(residuals + jacobian @ fixed)
+        whole = jnp.where(held, fixed, free)
+        inside = jnp.clip(whole, low, high)
+        return inside, held | (inside != whole)
+
+    return jax.lax.fori_loop(0, PASSES, once, (jnp.zeros_like(low), held))
 
 
 def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
@@ -298,7 +343,10 @@ def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _bounds(options: dict[str, Any], y: PyTree, flat: Array) -> tuple[Array, Array]:
+def _bounds(options: dict[str, Any], y: PyTree, flat: Array) -> tuple[Array, Array] | None:
+    if not {"lower", "upper"} & set(options):
+        return None
+
     def one(name: str, missing: float) -> Array:
         given = options.get(name, missing)
         whole = jax.tree.map(lambda b, part: jax.tree.map(lambda leaf: jnp.broadcast_to(b, leaf.shape), part), given, y)
@@ -314,6 +362,12 @@ def _check(options: dict[str, Any]) -> None:
         msg = f"GaussNewton takes the options jac, lower and upper; got {', '.join(sorted(unknown))}."
         raise OptionError(msg)
     choose("jac", options.get("jac", "fwd"), ("fwd", "bwd"))
+    bounds = [options.get("lower", -jnp.inf), options.get("upper", jnp.inf)]
+    known = all(is_concrete(leaf) for leaf in jax.tree.leaves(bounds))
+    alike = len({*map(jax.tree.structure, bounds)}) == 1
+    if known and alike and any(np.any(a > b) for a, b in zip(*map(jax.tree.leaves, bounds), strict=True)):
+        msg = "GaussNewton: a lower bound is above its upper bound."
+        raise InputError(msg)
 
 
 class Descent(NamedTuple):

@@ -191,3 +191,46 @@ def test_the_function_is_traced_once_for_shapes_and_once_for_steps():
 def test_settings_that_do_not_exist_are_refused(build, message):
     with pytest.raises(sd.OptionError, match=message):
         build()
+
+
+def test_random_linear_problems_in_a_box_have_scipys_solution():
+    @jax.jit
+    def found(a, b, low, high):
+        return solve(lambda y, args: args[0] @ y - args[1], jnp.zeros(3), (a, b), lower=low, upper=high)
+
+    for _ in range(100):
+        a, b, low, high = RNG.standard_normal((6, 3)), 3 * RNG.standard_normal(6), -RNG.random(3), RNG.random(3)
+        expected, ours = optimize.lsq_linear(a, b, (low, high), tol=1e-14), found(a, b, low, high)
+        assert bool(ours.result == optx.RESULTS.successful)
+        np.testing.assert_allclose(ours.value, expected.x, atol=1e-6)
+
+
+def test_a_step_that_the_bounds_turn_uphill_is_not_the_end():
+    a, b = jnp.array([[1.0, 1.0], [0.0, 0.2]]), jnp.array([0.0, -2.0])
+    found = solve(
+        lambda y, _: a @ y - b, jnp.zeros(2), solver=GaussNewton(damping=1e-6), upper=jnp.array([0.5, 9.0])
+    )
+    np.testing.assert_allclose(found.value, [0.5, -0.9 / 1.04], rtol=1e-7)
+
+
+def test_a_start_outside_the_bounds_is_moved_inside():
+    found = solve(lambda y, _: y - 10.0, jnp.array([5.0]), upper=1.0)
+    assert bool(found.result == optx.RESULTS.successful)
+    np.testing.assert_array_equal(found.value, [1.0])
+
+
+def test_a_point_that_is_not_stationary_is_no_success():
+    @jax.custom_jvp
+    def wrong(y):
+        return y + 10.0
+
+    wrong.defjvp(lambda y, dy: (wrong(*y), -dy[0]))
+    for fn in (lambda y, _: wrong(y), lambda y, _: jnp.where(y > 0, y + 5.0, jnp.nan)):
+        assert bool(solve(fn, jnp.array([1.0])).result == optx.RESULTS.nonlinear_divergence)
+
+
+def test_bounds_that_cross_and_mixed_precision_are_refused():
+    with pytest.raises(sd.InputError, match="a lower bound is above its upper bound"):
+        solve(curve, jnp.ones(3), (T, DATA), lower=3.0, upper=2.0)
+    with pytest.raises(sd.InputError, match=r"of dtypes float32, float64\. Give all the same"):
+        solve(lambda y, _: y.astype(jnp.float64), jnp.ones(3, jnp.float32))
