@@ -28,7 +28,8 @@ from sciad.solvers.callbacks import with_computation
 from sciad.solvers.products import without_products
 
 TESTED = ("0.10.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
-LARGEST_ARRAY = 2048  # elements; beyond, separate kernels are as fast
+LARGEST_ARRAY = 2048  # elements computed in each turn of a loop; beyond, separate kernels are as fast
+LARGEST_BUFFER = 2**17  # elements of any array: what is saved on the way costs little until it is written
 LARGEST_PRODUCT = 4000  # multiplications of a matrix product; beyond, a library is faster
 
 _REFUSED = frozenset(
@@ -43,6 +44,8 @@ _REFUSED = frozenset(
     tridiagonal_solve zeta
     """.split()  # noqa: SIM905 (a list of seventy quoted words is no easier to read)
 )
+
+_BUFFERING = frozenset("cond copy dynamic_update_slice jit maybe_set pjit scan scatter while".split())  # noqa: SIM905
 
 
 def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyTree:
@@ -82,14 +85,15 @@ def _with_all_in_use(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 def fits(closed: ClosedJaxpr) -> bool:
     """Whether XLA can, and had better, compile the computation as one function."""
-    for equation in _equations(closed.jaxpr):
+    for equation, in_loop in _equations(closed.jaxpr):
         name = equation.primitive.name
         many = name == "scatter" and equation.invars[1].aval.size > 1  # at one index it is the update of a slice
         if name in _REFUSED or many:
             return False
         if name == "dot_general" and _multiplications(equation) > LARGEST_PRODUCT:
             return False
-        if any(getattr(variable.aval, "size", 1) > LARGEST_ARRAY for variable in equation.outvars):
+        largest = LARGEST_ARRAY if in_loop and name not in _BUFFERING else LARGEST_BUFFER
+        if any(getattr(variable.aval, "size", 1) > largest for variable in equation.outvars):
             return False
     return True
 
@@ -128,11 +132,12 @@ def _multiplications(equation: Any) -> int:
     return int(equation.outvars[0].aval.size * np.prod([shape[i] for i in contracted]))
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+def _equations(jaxpr: Jaxpr, in_loop: bool = False) -> Iterator[tuple[Any, bool]]:
+    """Yield each equation, and whether it is inside a loop."""
     for equation in jaxpr.eqns:
-        yield equation
+        yield equation, in_loop
         for inner in _inner(list(equation.params.values())):
-            yield from _equations(inner)
+            yield from _equations(inner, in_loop or equation.primitive.name in ("while", "scan"))
 
 
 def _inner(params: list[Any]) -> Iterator[Jaxpr]:

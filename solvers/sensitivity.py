@@ -160,9 +160,7 @@ def _augmented(
     """Solve for ``y`` and all ``s_j S_j``, with their scales ``s``; these are zero, never NaN, in a failed solve."""
     state = jax.eval_shape(system.start, params)
     n = state.size
-    flat, _ = _pushed(params, mask, state.dtype)
-    # Each S_j is integrated in units of y, as |p_j| S_j: one absolute tolerance then suits all rows.
-    scale = jax.lax.stop_gradient(jnp.where(flat == 0, 1.0, jnp.abs(flat)))
+    scale = jax.lax.stop_gradient(_scales(params, mask, _plain(times), system))
     augmented = System(
         start=_AugmentedStart(system.start, mask, scale),
         field=_AugmentedField(system.field, mask, scale, n),
@@ -179,6 +177,25 @@ def _augmented(
     there = jnp.isfinite(ys[:, :1]) & trajectory.ok  # not so where an event came before a save time
     ys_s, y1_s = jnp.where(there, ys[:, 1:], 0.0), jnp.where(trajectory.ok, y1[1:], 0.0)
     return trajectory, ys_s, y1_s, scale
+
+
+def _scales(params: PyTree, mask: PyTree, times: Times, system: System) -> Array:
+    """Return sizes s_j of the parameters, such that one absolute tolerance suits the state and all ``s_j S_j``.
+
+    That is |p_j|, unless it is small beside a change that would move the state by its own size, judged by start and
+    slope at t0: a parameter may be near zero by chance, and its sensitivity is then no smaller.
+    """
+    state = jax.eval_shape(system.start, params)
+    flat, whole = _pushed(params, mask, state.dtype)
+    t0 = jnp.asarray(times.t0, state.dtype)
+    start, push_start = jax.linearize(lambda p: system.start(whole(p)), flat)
+    _, push_slope = jax.linearize(lambda p: system.field(t0, start, whole(p)), flat)
+    each = jnp.eye(flat.size, dtype=flat.dtype)
+    moved = jnp.abs(jax.vmap(push_start)(each)) + jnp.abs((times.t1 - t0) * jax.vmap(push_slope)(each))
+    effect, size = jnp.max(moved, axis=1, initial=0.0), jnp.max(jnp.abs(start), initial=0.0)
+    wanted = jnp.where(size > 0, size, 1.0) / jnp.where(effect > 0, effect, jnp.inf)
+    scale = jnp.maximum(jnp.abs(flat), jnp.minimum(wanted, 1.0))
+    return jnp.where(jnp.isfinite(scale) & (scale > 0), scale, 1.0)
 
 
 class _AugmentedStart(eqx.Module):
@@ -319,7 +336,8 @@ def _on_state(event: dfx.Event | None, n: int) -> dfx.Event | None:
 @eqx.filter_custom_vjp
 def integrate_reverse(problem: tuple[PyTree, Times | KnownTimes, System], adjoint: dfx.AbstractAdjoint) -> Trajectory:
     """Solve the system, differentiated by a reverse adjoint of Diffrax; a failed solve has zero gradient, never NaN."""
-    return diffeqsolve(*problem, adjoint)
+    del adjoint  # a solve that is not differentiated takes the fast way
+    return diffeqsolve(*problem, FORWARD)
 
 
 @integrate_reverse.def_fwd

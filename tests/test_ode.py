@@ -453,3 +453,14 @@ def test_wrong_input(field, y0, times, message):
 def test_a_first_step_that_leads_away():
     with pytest.raises(InputError, match=r"dt0=-0.1 leads from t0=0 away from t1=1"):
         ODE(dt0=-0.1)(lambda t, y, _: y, 1.0, **UNIT)
+
+
+@pytest.mark.parametrize("k", [0.0, 1e-12, 1e-9, 1e-4, 1.0])
+def test_the_sensitivity_to_a_parameter_near_zero_is_as_accurate_as_to_any_other(k):
+    ode = ODE(sensitivity="forward")
+    for y0 in (0.0, 1.0):  # a forced decay: linear in k, so that its derivative is the same for all
+        end = jax.jit(jax.grad(lambda k, y0=y0: ode(
+            lambda t, y, k: k * jnp.cos(20 * t) - y, jnp.array(y0), args=k, t0=0.0, t1=10.0
+        ).y1))  # fmt: skip
+        exact = (np.cos(200.0) + 20 * np.sin(200.0) - np.exp(-10.0)) / 401
+        np.testing.assert_allclose(end(k), exact, rtol=1e-3)

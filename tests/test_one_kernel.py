@@ -151,7 +151,8 @@ def test_products_become_sums_inside_loops_too(contracted, batch, shapes):
         ("a library call", lambda x: jnp.linalg.solve(jnp.eye(3) + x[:3, None], x[:3]), 3),
         ("a sort", jnp.sort, 8),
         ("many updates", lambda x: x.at[jnp.array([0, 2])].set(0.0), 8),
-        ("a large array", lambda x: x * 2.0, one_kernel.LARGEST_ARRAY + 1),
+        ("a large array", lambda x: jax.lax.fori_loop(0, 2, lambda _, x: x * 2.0, x), one_kernel.LARGEST_ARRAY + 1),
+        ("a very large array", lambda x: x * 2.0, one_kernel.LARGEST_BUFFER + 1),
         ("a large product", lambda x: jnp.outer(x, x) @ jnp.outer(x, x), 20),
         ("random numbers", lambda x: x + jax.random.normal(jax.random.key(0), x.shape), 4),
         ("a callback", lambda x: jax.pure_callback(np.sin, x, x), 4),
@@ -161,6 +162,13 @@ def test_what_does_not_fit_goes_the_usual_way(what, function, size):
     x = jnp.linspace(0.1, 1.0, size)
     assert not one_kernel.fits(jax.make_jaxpr(function)(x)), what
     np.testing.assert_allclose(jax.jit(lambda x: one_kernel.in_one_kernel(function, x))(x), function(x))
+
+
+def test_what_is_saved_on_the_way_may_be_large(counted):
+    ode, times = ODE(rtol=1e-8, atol=1e-8, sensitivity="forward"), np.linspace(0.0, 3.0, one_kernel.LARGEST_ARRAY)
+    ys = jax.jit(jax.jacfwd(lambda k: ode(lambda _, y, k: -k * y, jnp.ones(1), args=k, ts=times).ys[:, 0]))(1.0)
+    np.testing.assert_allclose(ys, -times * np.exp(-times), atol=1e-7)
+    assert all(counted)
 
 
 def test_implicit_solver_goes_the_usual_way(counted):
