@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bool | int | str) or value is None:
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None  # NumPy's float64 is a float too
     if hasattr(value, "__array__"):
         return plain(np.asarray(value).tolist())
     return str(value)

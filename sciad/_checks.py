@@ -76,6 +76,8 @@ def _r_hat(summary: pd.DataFrame) -> Check:
     values = summary["r_hat"].to_numpy(float)
     worst = _name(summary, np.where(np.isnan(values), np.inf, values).argmax())
     good = bool(np.all(values < R_HAT))
+    if np.isnan(values).all():
+        return Check("R-hat", "fail", "unknown", f"below {R_HAT}", "One chain cannot be compared: take four.")
     words = f"The chains disagree about {worst}: take more warm-up and draws, or look for a second mode in the traces."
     return Check("R-hat", *_state(good), f"{np.max(values):.4f} ({worst})", f"below {R_HAT}", "" if good else words)
 
@@ -94,7 +96,7 @@ def _divergences(count: int, draws: int) -> Check:
     state: State = "pass" if count == 0 else "note" if count <= RARE * draws else "fail"
     words = (
         "Transitions left the level set of the energy, so a narrow part of the posterior may be missed: raise the "
-        "target acceptance, `solver=NUTS(target_accept=0.95)`, or reparametrise."
+        "target acceptance, `solver=sd.NUTS(0.95)` or `--set target_accept=0.95`, or reparametrise."
     )
     return Check("divergences", state, f"{count} of {draws}", "none", words if count else "")
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -66,7 +67,13 @@ def read_arrays(path: Path, format: Format) -> xr.Dataset:
 
 def _guarded(path: Path, load: Callable[[], T]) -> T:
     try:
-        return load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return load()
+    except pd.errors.ParserWarning as error:
+        msg = f"{path.name} has a row with more entries than there are column names. Write decimals with a point, put "
+        msg += "text that holds a comma in quotes, or name the format with `format=`."
+        raise InputError(msg) from error
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         msg = f"{path.name} cannot be read: {reason}. Check the file, or name its format with `format=`."

@@ -1,5 +1,6 @@
 """Any NumPyro model as a target for the samplers."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -27,6 +28,12 @@ def model_target(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key:
     if not callable(model):
         msg = f"Cannot sample a {type(model).__name__}: expected a sciad problem or a NumPyro model function."
         raise InputError(msg)
+
+    try:
+        inspect.signature(model).bind(*args, **kwargs)
+    except TypeError as error:
+        msg = f"The model cannot be called with what it was given: {error}. Give `model_args=(...)` or `model_kwargs=`."
+        raise InputError(msg) from error
 
     def latent(key: PRNGKeyArray) -> dict[str, Any]:
         drawn = handlers.substitute(handlers.seed(model, key), substitute_fn=init_to_sample())

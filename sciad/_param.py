@@ -80,6 +80,9 @@ class Param(eqx.Module):
         role: Role | str = "inner",
         unit: str = "",
     ) -> None:
+        if isinstance(value, Distribution):
+            msg = "A distribution was given as a parameter's value. Write it as its prior: `prior=...`."
+            raise InputError(msg)
         role = choose("role", role, ROLES)
         self.spec = Spec(role, constraint, prior, unit)
         check_spec(self.spec)

@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 
 from sciad._errors import InputError, OptionError, check_names, choose, did_you_mean
+from sciad._key import as_key
 
 By: TypeAlias = Literal["random", "group", "time"]
 
@@ -28,7 +29,7 @@ def split_data(
     by: By | str = "random",
     dim: str | None = None,
     group: str | None = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
 ) -> Split:
     """Split observations along one dimension into train, validation and test.
 
@@ -49,7 +50,7 @@ def split_data(
     group
         With ``by="group"``, the variable or coordinate along `dim` that names the group of each entry.
     key
-        A JAX key, for ``"random"`` and ``"group"``: the same key gives the same split.
+        A JAX key or a whole number, for ``"random"`` and ``"group"``: the same key gives the same split.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def split_data(
     return Split(*(data.isel({dim: np.flatnonzero(np.isin(labels, piece))}) for piece in pieces))
 
 
-def _check_options(by: By, group: str | None, key: PRNGKeyArray | None) -> None:
+def _check_options(by: By, group: str | None, key: PRNGKeyArray | int | None) -> None:
     if (by == "group") != (group is not None):
         msg = f"by={by!r} with group={group!r}. Expected a name with by='group', and None otherwise."
         raise OptionError(msg)
@@ -118,6 +119,5 @@ def _labels(data: xr.Dataset, dim: str, group: str | None) -> np.ndarray:
     return np.unique(data[group].values, return_inverse=True)[1]
 
 
-def _shuffled(entries: np.ndarray, key: PRNGKeyArray | None) -> np.ndarray:
-    assert key is not None  # `_check_options` saw to it
-    return np.asarray(jax.random.permutation(key, len(entries)))
+def _shuffled(entries: np.ndarray, key: PRNGKeyArray | int | None) -> np.ndarray:
+    return np.asarray(jax.random.permutation(as_key(key), len(entries)))

@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray, PyTree
 
 from sciad._errors import InputError, OptionError
+from sciad._key import as_key
 from sciad._numpyro import model_target
 from sciad._posterior import Posterior
 from sciad._precision import warn_if_float32
@@ -32,7 +33,7 @@ def sample(
     draws: int = 1000,
     solver: AbstractKernel | None = None,
     warmup: Warmup | int | None = None,
-    key: PRNGKeyArray | None = None,
+    key: PRNGKeyArray | int | None = None,
     model_args: tuple[Any, ...] = (),
     model_kwargs: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
@@ -53,7 +54,8 @@ def sample(
     warmup
         Settings, or the number of transitions of a full adaptation to be done in any case.
     key
-        Source of randomness; default ``jax.random.key(0)``. The same key gives the same draws on the same machine.
+        Source of randomness, or a whole number that seeds one; default 0. The same key gives the same draws on the same
+        machine.
     model_args, model_kwargs
         Arguments of a NumPyro model.
     checkpoint
@@ -74,12 +76,16 @@ def sample(
         If a parameter has no prior, no start can be evaluated, or the checkpoint is of another run.
     """
     # --- set up ---
-    if chains < 1 or draws < 4:
-        msg = f"sample(chains={chains}, draws={draws}): at least 1 chain and 4 draws are needed."
+    for name, number, least in (("chains", chains, 1), ("draws", draws, 4)):
+        if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
+            msg = f"sample({name}={number!r}): expected a whole number of at least {least}."
+            raise OptionError(msg)
+    if not isinstance(warmup, Warmup | int | None):
+        msg = f"sample(warmup={warmup!r}): expected a whole number of transitions, or sd.Warmup(...)."
         raise OptionError(msg)
     kernel = _kernel(solver)
     warn_if_float32("sampling")
-    entropy = 0 if key is None else np.asarray(jax.random.key_data(key)).tolist()
+    entropy = np.asarray(jax.random.key_data(as_key(key))).tolist()
     for_target, for_start, for_warmup, for_prediction = np.random.SeedSequence(entropy).spawn(4)
     plan = Warmup() if warmup is None else Warmup(quick=0, full=warmup) if isinstance(warmup, int) else warmup
     with Progress(quiet=not progress) as display:
@@ -99,6 +105,7 @@ def sample(
         given = [] if target.start is None else [np.asarray(target.start)[None]]
         starts = np.concatenate([*given, candidates[: plan.prior_draws]])
         facts = {"parameters": target.names, "kernel": str(kernel), "chains": chains, "key": entropy}
+        facts |= {"warm-up": str(plan), "precision": str(jax.numpy.result_type(float))}
         store = None if checkpoint is None else Checkpoint(checkpoint, facts)
         kept = None if store is None else store.load(engine)
         ready, made = kept or (plan.run(engine, starts, for_warmup, _reporter(display, "warm-up")), engine.nothing)

@@ -88,7 +88,12 @@ def _elementwise(constraint: Constraint) -> Constraint:
 
 
 def check_spec(spec: Spec) -> None:
-    """Check that role, constraint and prior agree."""
+    """Check that role, constraint and prior are what they should be, and agree."""
+    for name, given, kind in (("prior", spec.prior, Distribution), ("constraint", spec.constraint, Constraint)):
+        if given is not None and not isinstance(given, kind):
+            example = "numpyro.distributions.LogNormal(0.0, 1.0)" if name == "prior" else "constraints.positive"
+            msg = f"A parameter's {name} is {given!r}; expected one of NumPyro's, such as {example}."
+            raise InputError(msg)
     prior, support = spec.prior, spec.support
     if prior is not None and spec.role == "frozen":
         msg = "A prior on a frozen leaf has no effect. Remove the prior (`prior=None`) or make the leaf inner."

@@ -48,7 +48,7 @@ class Checkpoint:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 told = json.loads(str(archive["told"]))
                 leaves = [archive[f"leaf_{i}"] for i in range(structure.num_leaves)]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             msg = f"Cannot read the checkpoint {self.path}: {error}. Delete it to sample from the start."
             raise InputError(msg) from error
         state, metric, draws = jax.tree.unflatten(structure, leaves)

@@ -37,6 +37,14 @@ CHECKED = [name for name in MODULES if name != "sciad" and not name.startswith("
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 
+@pytest.fixture
+def unchecked():
+    """Switch the check of signatures off, which would come before our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 def pytest_generate_tests(metafunc):
     """A test that takes `module` runs for every module, one that takes `documented` for every one with examples."""
     if "module" in metafunc.fixturenames:

@@ -54,7 +54,7 @@ def test_version(capsys):
         (["sample", "hudson-bay", "--set", "draws"], "--set draws: expected KEY=VALUE"),
         (["report", "absent"], "absent is not a run: it does not exist."),
         (["resume", "absent"], "absent is not a run: it does not exist."),
-        (["new", "Bad name"], "study name 'Bad name': expected lower-case letters"),
+        (["new", "Bad name"], "study name 'Bad name': expected a lower-case letter"),
     ],
 )
 def test_bad_input_ends_in_2_and_one_line(words, message, capsys, tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_new_study_loads_and_is_not_overwritten(tmp_path, monkeypatch, capsys):
     assert study.title == "My cup: a cup of coffee cools in a room"
     assert study.data(None).sizes == {"minute": 16}
     before = (tmp_path / "my_cup.py").read_bytes()
-    with pytest.raises(InputError, match="exists already and is not overwritten"):
+    with pytest.raises(InputError, match="nothing is overwritten, and there is already"):
         write_study(tmp_path, "my-cup")
     assert (tmp_path / "my_cup.py").read_bytes() == before
 
@@ -212,3 +212,31 @@ def test_cache_is_private(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["[]", "True", "2", "nan", "0o700"]
     assert os.listdir(tmp_path) == ["sciad"]
+
+
+def test_words_that_nobody_reads_do_not_stop_the_work(tmp_path):
+    write_study(tmp_path, "cup")
+    shell = f"{sys.executable} -m sciad fit cup.py --name pipe | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "pipe" / "report.html").exists()
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("default", ["float('inf')", "object()"])
+def test_defaults_that_a_run_cannot_store_are_refused(tmp_path, default):
+    write_study(tmp_path, "cup")
+    file = tmp_path / "cup.py"
+    file.write_text(f"{file.read_text()}\nsettings['odd'] = {default}\n")
+    with pytest.raises(InputError, match=r"setting odd has the default .*: expected a finite number, text"):
+        studies.load(str(file))
+
+
+def test_defaults_of_numpy_and_tuples_are_stored_as_what_comes_back(tmp_path):
+    write_study(tmp_path, "cup")
+    file = tmp_path / "cup.py"
+    more = "import numpy\nsettings['pair'], settings['one'] = (1, 2), numpy.float64(2.0)\n"
+    file.write_text(f"{file.read_text()}\n{more}")
+    settings = studies.load(str(file)).settings
+    assert studies.choose(settings, {name: settings[name] for name in ("pair", "one")}) == settings
+    assert studies.choose(settings, {"one": "3"})["one"] == 3.0

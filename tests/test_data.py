@@ -171,7 +171,9 @@ def test_fingerprint_is_of_names_and_values():
         ("year\n1\n", {}, "1 rows and 0 variables"),
         ("# only words\n", {}, "data.csv is empty"),
         ("year,y,y (kg)\n1,2,3\n", {}, "two columns 'y'. Rename one"),
-        ("year,y\n1,2,3\n", {}, "data.csv cannot be read: "),
+        ("year,y\n1,2,3\n", {}, "data.csv has a row with more entries than there are column names"),
+        ("t,y\n0,1,5\n1,2,5\n", {}, r"column names\. Write decimals with a point, put text that holds"),
+        ('t,y\n"0,1\n', {}, "data.csv cannot be read: "),
     ],
 )
 def test_tables_that_cannot_be_used(file, text, options, message):

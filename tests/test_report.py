@@ -387,7 +387,9 @@ def test_command_leaves_a_whole_run(bench, tmp_path, capsys):
         "posterior.nc", "posterior.json", "priors.nc", "timings.json", "metrics.json", "report.html",
     }  # fmt: skip
     settings = json.loads((run / "settings.json").read_text())
-    assert settings["settings"] == {"seed": 3, "chains": 4, "draws": 60, "warmup": None, "starts": None, "rate": 2.0}
+    assert settings["settings"] == {
+        "seed": 3, "chains": 4, "draws": 60, "warmup": None, "target_accept": 0.8, "starts": None, "rate": 2.0,
+    }  # fmt: skip
     assert settings["title"] == "Made-up pelts: nothing but numbers"
     assert "warning: a note of the machine" in said.err
     assert "noise.hare.sigma" in said.err
@@ -428,6 +430,9 @@ def test_an_interrupted_run_is_resumed_and_a_whole_one_left_alone(bench, tmp_pat
     assert json.loads((tmp_path / "runs/pelts/settings.json").read_text())["settings"]["rate"] == 2.0
     assert bench("resume", "runs/pelts", sample=interrupt) == 1
     assert "runs/pelts is complete: there is nothing left to do" in capsys.readouterr().out
+    (tmp_path / "runs/pelts/report.html").unlink()  # as if killed before the page was written
+    assert bench("resume", "runs/pelts", sample=lambda: posterior) == 1
+    assert (tmp_path / "runs/pelts/report.html").exists()
 
 
 def test_a_run_is_not_resumed_with_other_data(bench, monkeypatch, capsys):

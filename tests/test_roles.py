@@ -351,3 +351,18 @@ def test_describe_a_part_of_a_split(study):
     rows = {row.path: row for row in describe(split(study).inner)}
     assert rows["decay.offset"].value == ""
     assert rows["decay.rate"].value == "1.133"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: param(1.0, prior="normal"), "A parameter's prior is 'normal'; expected one of NumPyro's, such as"),
+        (lambda: param(1.0, prior=dist.LogNormal), r"A parameter's prior is <class .*; expected one of NumPyro's"),
+        (lambda: param(1.0, constraint="positive"), r"constraint is 'positive'; .*constraints\.positive"),
+        (lambda: param(dist.LogNormal(0.0, 1.0)), r"given as a parameter's value\. Write it as its prior: `prior="),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_prior_or_constraint_is_said(make, message):
+    with pytest.raises(InputError, match=message):
+        make()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import arviz_stats
@@ -435,8 +436,8 @@ def impossible():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((conjugates,), {"chains": 0}, r"sample\(chains=0, draws=1000\): at least 1 chain and 4 draws"),
-        ((conjugates,), {"draws": 1}, r"sample\(chains=4, draws=1\): at least 1 chain and 4 draws"),
+        ((conjugates,), {"chains": 0}, r"sample\(chains=0\): expected a whole number of at least 1"),
+        ((conjugates,), {"draws": 1}, r"sample\(draws=1\): expected a whole number of at least 4"),
         ((discrete,), {}, "Sites kind are discrete: .* Sum them out"),
         ((observed_only,), {}, "has no latent site: nothing to sample"),
         ((impossible,), {}, "could not be evaluated at any of 256 starts"),
@@ -471,3 +472,33 @@ def test_options_that_do_not_belong_are_refused():
         sd.sample(model, {"x": 1.0}, progress=False)
     with pytest.raises(sd.OptionError, match=r"expected `sciad\.NUTS\(\.\.\.\)`"):
         _kernel(numpyro.infer.NUTS(model))
+
+
+@pytest.mark.loose_promotion
+def test_one_chain_is_not_said_to_disagree():
+    assert any("One chain cannot be compared: take four" in w for w in quickly(chains=1).warnings)
+
+
+@pytest.mark.loose_promotion
+@pytest.mark.parametrize("write", [Path.touch, lambda path: np.save(path.with_suffix(".npy"), np.ones(2))])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, write):
+    path = tmp_path / "chains.npz"
+    write(path)
+    path = next(tmp_path.iterdir())
+    with pytest.raises(sd.InputError, match=r"Cannot read the checkpoint .* Delete it to sample from the start"):
+        quickly(checkpoint=path)
+
+
+@pytest.mark.loose_promotion
+def test_a_checkpoint_of_another_warm_up_is_refused(tmp_path):
+    quickly(checkpoint=tmp_path / "chains.npz")
+    with pytest.raises(sd.InputError, match="is of another run: its warm-up differ"):
+        quickly(checkpoint=tmp_path / "chains.npz", warmup=sd.Warmup(quick=20, full=30))
+
+
+def test_a_model_without_its_arguments_is_refused():
+    def model(x):
+        numpyro.sample("y", dist.Normal(x, 1.0))
+
+    with pytest.raises(sd.InputError, match=r"missing a required argument: 'x'. Give `model_args=\(...\)`"):
+        sd.sample(model, progress=False)

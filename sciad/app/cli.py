@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from sciad._errors import InputError, SciadError
 from sciad.app import studies
 from sciad.app.console import Console
 
-PASSED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+PASSED, FAILED, BAD_INPUT, INTERRUPTED, CUT_SHORT = 0, 1, 2, 130, 141
 
 _EPILOG = """exit status:
   0    done, and the result passed its checks
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 1 the result failed its checks; 2 bad input; 130 interrupted.
+        0 done; 1 the result failed its checks; 2 bad input; 130 interrupted; 141 nobody reads the result.
     """
     options = _parser().parse_args(arguments)
     console = Console(quiet=getattr(options, "quiet", False), to_stderr=getattr(options, "json", False))
@@ -44,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _give_up(options, console, INTERRUPTED, f"interrupted{kept}")
     except SciadError as error:
         return _give_up(options, console, BAD_INPUT, str(error))
-    except BrokenPipeError:  # the reader of our output has gone, as in `sciad list | head -1`
-        sys.stderr.close()
-        return PASSED
+    except BrokenPipeError:  # the reader of the result has gone, as in `sciad fit --json | true`
+        return CUT_SHORT
     except Exception as error:  # a study is a user's code: what it raises is theirs to read, without our frames
         console.log(traceback.format_exc())
         return _give_up(options, console, BAD_INPUT, f"{type(error).__name__}: {error} (--debug shows where)")
@@ -87,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
     resume = _add(commands, "resume", "go on with a run that was killed or interrupted")
     resume.add_argument("run", metavar="RUN", help="folder of the run, such as runs/hudson-bay")
-    resume.add_argument("--quiet", action="store_true", help="say nothing but errors and the result")
+    resume.add_argument("--quiet", action="store_true", help="say only errors, warnings and where the report is")
     resume.set_defaults(action=_resume)
     again = _add(commands, "report", "write the report of a run again")
     again.add_argument("run", metavar="RUN", help="folder of a run, such as runs/hudson-bay")
@@ -112,7 +110,7 @@ def _running(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
     command.add_argument("--runs", metavar="DIR", default="runs", help="folder of all runs (default: runs)")
     for setting, meaning in (("seed", "of the random numbers"), ("chains", "how many"), ("draws", "of each chain")):
         command.add_argument(f"--{setting}", metavar="N", help=meaning)
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors and the result")
+    command.add_argument("--quiet", action="store_true", help="say only errors, warnings and where the report is")
     return command
 
 
@@ -172,6 +170,10 @@ def _resume(options: argparse.Namespace, console: Console) -> int:
 
 def _end(options: argparse.Namespace, console: Console, outcome: Mapping[str, Any]) -> int:
     status = INTERRUPTED if outcome["interrupted"] else PASSED if outcome["passed"] else FAILED
+    if outcome["interrupted"]:
+        console.say(f"`sciad resume {outcome['run']}` goes on to the draws that are missing")
+    if options.quiet and not options.json:
+        console.result(outcome["report"])
     if options.json:
         console.result(json.dumps({"status": status, **outcome}))
     return status

@@ -1,6 +1,7 @@
 """What the command line says: people's words and the program's result, each to its own stream."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -35,8 +36,12 @@ class Console:
     def say(self, text: str) -> None:
         """Tell people, at once, and the log."""
         self.log(text)
-        if not self.quiet:
+        if self.quiet:
+            return
+        try:
             _write(self._words, text)
+        except BrokenPipeError:  # nobody reads the words any more: the work goes on without them
+            self.quiet = True
 
     @contextlib.contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -72,5 +77,9 @@ class Console:
 def _write(stream: TextIO, text: str) -> None:
     """Write a line and flush it; what the stream's encoding lacks is replaced, never a crash."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains once more as it ends
+        raise

@@ -152,7 +152,7 @@ def _add_fit(contents: Contents, fit: Any, problem: Any) -> None:
     if isinstance(getattr(problem, "data", None), xr.Dataset):
         contents.curve = _fine_prediction(fit, problem)
     contents.warnings += list(fit.warnings)
-    contents.checks.append(check_fit(contents.fit["converged"], result))
+    contents.checks.append(check_fit(contents.fit))
 
 
 def _reason(result: Any) -> str:
@@ -254,7 +254,7 @@ def _load_fit(contents: Contents, run: Run) -> None:
     fit = run.read("fit.json")
     contents.fit = fit
     contents.warnings += fit.get("warnings", [])
-    contents.checks.append(check_fit(fit["converged"], fit["result"]))
+    contents.checks.append(check_fit(fit))
     if run.has("fit.nc"):
         with xr.open_datatree(run.path("fit.nc"), engine="h5netcdf") as tree:
             parts = {name: group.to_dataset().load() for name, group in tree.children.items()}

@@ -196,11 +196,11 @@ def _named(data: xr.Dataset | None, field: str) -> xr.DataArray | None:
 
 
 def _places(array: xr.DataArray | None) -> list[dict[str, Any]]:
-    """Give the indices of the curves in an array: one, or one for each experiment, the first few of many."""
+    """Give the coordinates of the curves in an array: one, or one for each experiment, the first few of many."""
     if array is None:
         return []
     dims: Sequence[str] = [str(dim) for dim in array.dims if dim != "quantile"][:-1]
-    ranges = [range(array.sizes[dim]) for dim in dims]
+    ranges = [array[dim].to_numpy().tolist() for dim in dims]  # names where there are any, else numbers
     return [dict(zip(dims, index, strict=True)) for index in itertools.islice(itertools.product(*ranges), _MOST_CURVES)]
 
 
@@ -209,7 +209,7 @@ def _place_words(place: Mapping[str, Any]) -> str:
 
 
 def _at(array: xr.DataArray | None, place: Mapping[str, Any]) -> xr.DataArray | None:
-    return None if array is None else array.isel({dim: i for dim, i in place.items() if dim in array.dims})
+    return None if array is None else array.sel({d: i for d, i in place.items() if d in array.dims})
 
 
 def _draw(

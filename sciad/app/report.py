@@ -12,6 +12,7 @@ import markupsafe
 import numpy as np
 
 from sciad._atomic import write_text
+from sciad._errors import InputError
 from sciad.app import pictures
 from sciad.app.contents import Contents, gather
 from sciad.app.verdict import headline, overall
@@ -59,6 +60,11 @@ def report(
     InputError
         When there is neither a fit nor a posterior, or the folder cannot be written.
     """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot write a report into {folder}: {error.strerror}. Give the name of a folder."
+        raise InputError(message) from error
     contents = gather(
         problem=problem, fit=fit, posterior=posterior, reference=reference, settings=settings, title=title
     )

@@ -30,13 +30,13 @@ def write_study(folder: Path, name: str) -> tuple[Path, Path]:
         When the name cannot be used, or one of the files is there already: nothing is overwritten.
     """
     if not _NAME.fullmatch(name):
-        message = f"study name {name!r}: expected lower-case letters, digits, '-' and '_', such as my-study."
+        message = f"study name {name!r}: expected a lower-case letter, then such letters, digits, '-' or '_'."
         raise InputError(message)
     stem = name.replace("-", "_")
     study, data = folder / f"{stem}.py", folder / f"{stem}.csv"
     taken = [str(path) for path in (study, data) if path.exists()]
     if taken:
-        message = f"{' and '.join(taken)} exists already and is not overwritten. Choose another name."
+        message = f"nothing is overwritten, and there is already {' and '.join(taken)}. Choose another name."
         raise InputError(message)
     files = importlib.resources.files("sciad.app.studies")
     text = (files / "template.py.txt").read_text(encoding="utf-8")

@@ -76,10 +76,27 @@ def check_agreement(comparison: pd.DataFrame) -> Check:
     return Check("published reference", state, shown, "|z| below 4", words if state == "fail" else "")
 
 
-def check_fit(converged: bool, result: str) -> Check:
-    """Check that the fit ended by its own stopping rule."""
-    words = "" if converged else "The fit stopped early: try other starts, more steps or a better guess."
-    return Check("fit", "pass" if converged else "fail", result, "stopping rule met", words)
+def check_fit(fit: Mapping[str, Any]) -> Check:
+    """Check that a fit ended by its own rule, determined its parameters, and left no doubt about model and noise.
+
+    Parameters
+    ----------
+    fit : mapping
+        ``converged``, ``result``, ``warnings``, and the ``table`` by parameter.
+    """
+    limit = "converged, parameters determined, no warning"
+    if not fit["converged"]:
+        words = "The fit stopped early: try other starts, more steps or a better guess."
+        return Check("fit", "fail", fit["result"], limit, words)
+    errors = {name: row["standard_error"] for name, row in fit["table"].items()}
+    lost = [name for name, error in errors.items() if error is None or np.isnan(error)]
+    if lost:
+        words = f"The data do not determine {_listed(lost)}: their values mean nothing."
+        return Check("fit", "fail", f"{len(lost)} of {len(errors)} parameters undetermined", limit, words)
+    if fit["warnings"]:
+        number = f"{len(fit['warnings'])} warning" + ("s" if len(fit["warnings"]) > 1 else "")
+        return Check("fit", "note", f"converged, {number}", limit, "Read the warnings: model or noise may be wrong.")
+    return Check("fit", "pass", fit["result"], limit)
 
 
 def overall(checks: Sequence[Check]) -> State:

@@ -96,7 +96,8 @@ def resume_run(folder: str, *, console: Console) -> dict[str, Any]:
     """
     run = Run.open(folder, to_write=True)
     with contextlib.closing(run):
-        if run.has("metrics.json") and not run.read("metrics.json")["interrupted"]:
+        done = run.has("metrics.json") and run.has("report.html")
+        if done and not run.read("metrics.json")["interrupted"]:
             console.say(f"{folder} is complete: there is nothing left to do")
             return _outcome(run, load(run))
         stored = run.read("settings.json")
@@ -150,10 +151,11 @@ def _naming(file: str | None) -> Iterator[None]:
 def _save_setting(run: Run, task: Task, loaded: _Loaded) -> None:
     study = loaded.study
     facts = {"study": study.name, "title": study.title, "description": study.description, "source": task.study}
-    run.write("settings.json", {**facts, "data": task.data, "sample": task.sample, "settings": loaded.settings})
     run.write("environment.json", describe())
-    run.write("data.json", data_facts(loaded.observations))
     run.write("data.nc", loaded.observations)
+    run.write("data.json", data_facts(loaded.observations))
+    # Last, since a folder without it is no run.
+    run.write("settings.json", {**facts, "data": task.data, "sample": task.sample, "settings": loaded.settings})
 
 
 def _fit(run: Run, loaded: _Loaded, timings: dict[str, float], console: Console) -> Contents:
@@ -174,6 +176,7 @@ def _sample(
     study, settings, (_, key) = loaded.study, loaded.settings, _keys(loaded.settings)
     console.say(f"sampling {settings['chains']} chains of {settings['draws']} draws, after compiling them …")
     options = _given(settings, "chains", "draws", "warmup")
+    options["solver"] = sd.NUTS(settings["target_accept"])
     checkpoint = run.path("checkpoint.npz")
     with _timed(timings, "sample"):
         posterior = sd.sample(
@@ -185,8 +188,6 @@ def _sample(
         posterior.save(run.path("posterior.nc"))
     drawn = posterior.tree["posterior"].sizes["draw"]
     contents.interrupted = drawn < settings["draws"]
-    if not contents.interrupted:
-        checkpoint.unlink(missing_ok=True)
     console.say(f"sampled {drawn} draws of each chain in {report.seconds(timings['sample'])}")
     reference = _reference(study, task.data, console)
     add_posterior(contents, posterior, problem=loaded.problem, reference=reference)
@@ -219,9 +220,11 @@ def _reference(study: studies.Study, data: str | None, console: Console) -> Mapp
 
 def _conclude(run: Run, contents: Contents, console: Console) -> None:
     run.write("timings.json", contents.timings)
-    run.write("metrics.json", _metrics(contents))
     with console.busy("drawing the report"):
         report.write(run.folder, contents)
+    run.write("metrics.json", _metrics(contents))
+    if not contents.interrupted:
+        run.path("checkpoint.npz").unlink(missing_ok=True)
     for line in report.table(contents):
         console.say(line)
     for warning in contents.warnings:

@@ -32,7 +32,9 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 )
 """Names of the studies that come with sciad, and the modules they are in."""
 
-COMMON: Mapping[str, Any] = MappingProxyType({"seed": 0, "chains": 4, "draws": 1000, "warmup": None, "starts": None})
+COMMON: Mapping[str, Any] = MappingProxyType(
+    {"seed": 0, "chains": 4, "draws": 1000, "warmup": None, "target_accept": 0.8, "starts": None}
+)
 """Settings that every study has. ``None`` leaves the choice to the verb."""
 
 _COUNTS = ("chains", "draws", "warmup", "starts")
@@ -133,13 +135,27 @@ def load(name: str) -> Study:
         name=short,
         title=title or short,
         description=description,
-        settings={**COMMON, **module.settings},
+        settings={**COMMON, **_storable(module.settings)},
         data=module.data,
         problem=module.problem,
         program=module.program,
         derived=getattr(module, "derived", None),
         reference=getattr(module, "reference", None),
     )
+
+
+def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the defaults as a run's folder stores them, so that it gives them back unchanged."""
+    from sciad._atomic import plain  # NumPy, which `sciad list` can do without
+
+    kept = {name: plain(value) for name, value in settings.items()}
+    lost = next((name for name, value in kept.items() if value is None and settings[name] is not None), None)
+    lost = lost or next((n for n, v in kept.items() if isinstance(v, str) and not isinstance(settings[n], str)), None)
+    if lost is not None:
+        message = f"setting {lost} has the default {settings[lost]!r}: expected a finite number, text, true or false, "
+        message += "a list of them, or None."
+        raise InputError(message)
+    return kept
 
 
 def choose(settings: Mapping[str, Any], changes: Mapping[str, str | int]) -> dict[str, Any]:
