@@ -86,7 +86,7 @@ def test_one_case_is_run_alone_and_written_to_a_file(capsys, tmp_path):
     ("argv", "message"),
     [
         (["nuts_od"], "no benchmark is called 'nuts_od'; did you mean 'nuts_ode'?"),
-        (["xyz"], "no benchmark is called 'xyz'; there are: nuts_ode, ode_overhead"),
+        (["xyz"], "no benchmark is called 'xyz'; there are: nuts_ode, ode_fit, ode_overhead"),
         (["nuts_ode", "--case", "lynx"], "no case of nuts_ode is called 'lynx'; did you mean 'lynx_hare'?"),
     ],
 )
