@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sciad._partition import Split, split_data
     from sciad._posterior import Posterior
     from sciad._precision import PrecisionWarning
+    from sciad._profile import Profile, profile
     from sciad._results import RESULTS
     from sciad._robust import huber, soft_l1, student_t
     from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
-    from sciad.problems import ODEProblem, ODEProgram
+    from sciad.problems import ODEProblem, ODEProgram, gradient_matching
     from sciad.solvers import HMC, NUTS, ODE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "sciad._partition": ("Split", "split_data"),
     "sciad._posterior": ("Posterior",),
     "sciad._precision": ("PrecisionWarning",),
+    "sciad._profile": ("Profile", "profile"),
     "sciad._results": ("RESULTS",),
     "sciad._robust": ("huber", "soft_l1", "student_t"),
     "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
@@ -45,7 +47,7 @@ _HOMES = {
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
-    "sciad.problems": ("ODEProblem", "ODEProgram"),
+    "sciad.problems": ("ODEProblem", "ODEProgram", "gradient_matching"),
     "sciad.solvers": ("HMC", "NUTS", "ODE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -69,6 +71,7 @@ __all__ = [
     "Param",
     "Posterior",
     "PrecisionWarning",
+    "Profile",
     "Roles",
     "SciadError",
     "Split",
@@ -79,11 +82,13 @@ __all__ = [
     "fingerprint",
     "fit",
     "frozen",
+    "gradient_matching",
     "huber",
     "join",
     "mark",
     "outer",
     "param",
+    "profile",
     "read",
     "report",
     "sample",

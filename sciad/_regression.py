@@ -32,7 +32,8 @@ def location_covariance(
     """
     lengths = np.linalg.norm(jacobian, axis=0)
     lengths = np.where(lengths > 0, lengths, 1.0)
-    _, values, right = np.linalg.svd(jacobian / lengths, full_matrices=True)
+    triangle = np.linalg.qr(jacobian / lengths, mode="r")  # small, with the same singular values and right vectors
+    _, values, right = np.linalg.svd(triangle, full_matrices=True)
     values = np.concatenate([values, np.zeros(len(names) - values.size)])
     largest = values.max(initial=0.0)
     loose = values <= LOOSE * largest
@@ -105,19 +106,16 @@ class Natural:
             [np.full(int(np.prod(site.shape)), site.bijection.domain.event_dim == 0) for site in full.sites.values()]
         )
 
-        def values(vector: Array) -> tuple[Array, Array]:
-            flat = jnp.concatenate([jnp.ravel(value).astype(vector.dtype) for value in full.values(vector).values()])
-            return flat, flat
-
-        def at(vector: Array) -> tuple[PyTree, Array, Array]:
-            slopes, natural = jax.jacfwd(values, has_aux=True)(vector)
-            return full.program(vector), natural, slopes
-
-        self._at = eqx.filter_jit(at)
+        sizes = [int(np.prod(site.bijection.inverse_shape(site.shape))) for site in full.sites.values()]
+        apart = [np.full(n, s.bijection.domain.event_dim == 0) for n, s in zip(sizes, full.sites.values(), strict=True)]
+        # Where in the vector a number stands that can be moved alone, as one of a simplex cannot.
+        entries = np.flatnonzero(np.concatenate(apart)).tolist()
+        self.entries = dict(zip(np.array(self.names)[self._alone].tolist(), entries, strict=True))
+        self._full = full
 
     def at(self, vector: Float[Array | np.ndarray, " d"]) -> tuple[Any, np.ndarray, np.ndarray]:
         """Return the program, its values in natural units, and their Jacobian."""
-        program, values, slopes = self._at(jnp.asarray(vector))
+        program, values, slopes = _natural(self._full, jnp.asarray(vector))
         return program, np.asarray(values), np.asarray(slopes)
 
     def bounds(
@@ -135,6 +133,16 @@ class Natural:
         moved = np.stack([self.at(vector - moves)[1], self.at(vector + moves)[1]])
         limits[:, self._alone] = moved[:, self._alone]
         return limits.min(axis=0), limits.max(axis=0)
+
+
+@eqx.filter_jit
+def _natural(full: Vectorized, vector: Array) -> tuple[PyTree, Array, Array]:
+    def values(vector: Array) -> tuple[Array, Array]:
+        flat = jnp.concatenate([jnp.ravel(value).astype(vector.dtype) for value in full.values(vector).values()])
+        return flat, flat
+
+    slopes, natural = jax.jacfwd(values, has_aux=True)(vector)
+    return full.program(vector), natural, slopes
 
 
 def residual_tests(
@@ -159,15 +167,21 @@ def residual_tests(
 
 
 def _runs(series: Sequence[np.ndarray]) -> float:
-    """Compare the number of runs of one sign, over all series, with the normal law that it follows by independence."""
-    runs = mean = variance = 0.0
+    """Compare the number of runs of one sign, over all series, with the normal law that it follows by independence.
+
+    A series all of one sign has one run, whatever the order; it counts by the chance of that sign.
+    """
+    runs, mean, variance, one_sided = 0.0, 0.0, 0.0, 1.0
     for x in series:
-        positive = x > 0
+        positive = x[x != 0] > 0
         m, n = int(positive.sum()), int((~positive).sum())
         if min(m, n) == 0:
-            continue  # one run, whatever the order
+            one_sided = min(one_sided, len(series) * 2.0 ** (1 - positive.size))
+            continue
         expected = 1 + 2 * m * n / (m + n)
         runs += 1 + int(np.sum(positive[1:] != positive[:-1]))
         mean += expected
         variance += (expected - 1) * (expected - 2) / (m + n - 1)
-    return float(2 * st.norm.sf(abs(runs - mean) / np.sqrt(variance))) if variance > 0 else np.nan
+    if variance == 0:
+        return one_sided if one_sided < 1 else np.nan
+    return min(one_sided, float(2 * st.norm.sf(abs(runs - mean) / np.sqrt(variance))))

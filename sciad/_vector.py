@@ -82,6 +82,11 @@ class Vectorized(eqx.Module):
         """The prior, bijection and shape of each inner leaf, by path."""
         return MappingProxyType({s.path: Site(s.prior, s.bijection, s.shape) for s in self._slots})
 
+    @property
+    def places(self) -> Mapping[str, slice]:
+        """Where in the vector each inner leaf stands, by path."""
+        return MappingProxyType({slot.path: slice(slot.start, slot.stop) for slot in self._slots})
+
     def values(self, vector: Float[Array, " d"]) -> dict[str, Array]:
         """Return the natural values of the inner leaves, by path."""
         return {slot.path: jnp.asarray(slot.bijection(slot.unconstrained(vector))) for slot in self._slots}
@@ -91,7 +96,7 @@ class Vectorized(eqx.Module):
 
         Differentiable, and works under `jax.jit` and `jax.vmap`.
         """
-        return _with_values(self._program, self.values(vector))
+        return with_values(self._program, self.values(vector))
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " d"]:
         """Draw a vector from the priors; leaves without prior are drawn normally about their present numbers."""
@@ -181,7 +186,9 @@ def _unconstrain(path: str, spec: Spec, value: Array) -> Array:
     return u
 
 
-def _with_values(program: PyTree, values: Mapping[str, Array]) -> PyTree:
+def with_values(program: PyTree, values: Mapping[str, Array]) -> PyTree:
+    """Return the program with other natural values of the leaves that `values` names by path."""
+
     def one(leaf: Any, value: Array | None) -> Any:
         if value is None:
             return leaf

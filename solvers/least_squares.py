@@ -1,14 +1,15 @@
 """Maximum likelihood by alternating nonlinear least squares and noise estimation, from several starts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from sciad._errors import OptionError
 from sciad._results import RESULTS
@@ -18,11 +19,20 @@ Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
 NoiseLoss = Callable[[Array, PyTree], Array]
 
 REJECTED = 1e15  # residual where the model cannot be evaluated: any step to there is refused, and it is never an answer
+ALIKE = 0.01  # difference in log-likelihood of one minimum found twice
+TIE = 1e-4  # the same, within which the given start's minimum is taken
+MANY, ENOUGH = 6, 3  # so many of so many tries must agree on the best, or it is in doubt
 EASED_STEPS = 12  # of each easier problem, which need not be solved to the end
+EASED_RTOL = 1e-3  # of their solution
+SAME = 1e-3  # relative difference of misfits, within which two solutions of the easiest problem count as one
+STAGES = 120  # easier problems at most
+LONGEST_STEP, SHORTEST_STEP = 0.5, 0.97  # ratio of one ease to that before
+RISE, UNSEEN = 1.5, 1e-2  # the sum of squares may rise so much in a step; and by this share of all there is to explain
 NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
 REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
 ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
 STEP = 1e-4  # of central differences, in units of the unconstrained parameters
+GAINLESS = 1e-6  # gain in log-likelihood of a step, at which the loss stands still
 FLAT = 1e-6  # slope in log-likelihood for a noise parameter, unconstrained, at which it stands still
 
 
@@ -50,7 +60,10 @@ class Point(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Outcome of an estimation, in unconstrained space; the Hessian is that of the noise's loss."""
+    """Outcome of an estimation, in unconstrained space; the Hessian is that of the noise's loss.
+
+    `others` are the minima that were met besides.
+    """
 
     point: Point
     noise: Float[np.ndarray, " q"]
@@ -58,24 +71,47 @@ class Estimate(NamedTuple):
     hessian: Float[np.ndarray, "q q"]
     result: RESULTS
     stats: dict[str, Any]
+    others: tuple["Estimate", ...] = ()
 
 
-class Path(NamedTuple):
-    """Easier problems on the way to the one at hand, for when its answer is in doubt.
+class Way(NamedTuple):
+    """Easier problems on the way to the one at hand.
 
     Attributes
     ----------
     residuals
-        ``(location, noise, ease) -> (r, nothing)``; with the last of `eases` close to the problem itself.
-    eases
-        From the easiest.
-    doubtful
-        Whether an estimate may be of a wrong minimum.
+        ``(location, noise, ease) -> (r, nothing)``.
+    easiest, hardest
+        First and last ease; with the last, the problem is close to the one at hand.
     """
 
     residuals: Callable[[Array, Array, Array], tuple[Array, PyTree]]
-    eases: Sequence[float]
-    doubtful: Callable[["Estimate"], bool]
+    easiest: float
+    hardest: float
+
+
+class Path(NamedTuple):
+    """What to do where an answer is in doubt.
+
+    Attributes
+    ----------
+    ways
+        Tried one after the other. Where they begin is found by solving the easiest problem of the first.
+    scatter
+        Root mean square of the residuals of a model that explains nothing.
+    exact
+        Whether an estimate is right beyond doubt.
+    doubtful
+        Whether it may be of a wrong minimum.
+    shortcuts
+        Locations that the data suggest.
+    """
+
+    ways: Sequence[Way]
+    scatter: float
+    exact: Callable[["Estimate | None"], bool]
+    doubtful: Callable[["Estimate | None"], bool]
+    shortcuts: Callable[[], Sequence[Float[np.ndarray, " p"]]]
 
 
 class LeastSquares(eqx.Module):
@@ -95,7 +131,8 @@ class LeastSquares(eqx.Module):
     polished
         How many of them.
     paths
-        Where the best answer is in doubt, from how many starts a path of easier problems is followed at most.
+        Where the best answer is in doubt, how many ways through easier problems are followed at most; with 0 no
+        other way is tried.
     rtol
         Levenberg-Marquardt ends when a step moves each scaled parameter and each residual ``v`` by less than
         ``rtol * (1 + |v|)``.
@@ -111,7 +148,6 @@ class LeastSquares(eqx.Module):
 
     Examples
     --------
-    >>> import jax.numpy as jnp
     >>> jax.config.update("jax_enable_x64", True)
     >>> def residuals(x, noise):
     ...     return x - jnp.array([1.0, 2.0]), x
@@ -148,6 +184,7 @@ class LeastSquares(eqx.Module):
         *,
         forward: bool = True,
         path: Path | None = None,
+        held: Bool[np.ndarray, " p"] | None = None,
     ) -> Estimate:
         """Estimate from the first row of `locations`, the given start, and the others.
 
@@ -161,49 +198,65 @@ class LeastSquares(eqx.Module):
             Whether the Jacobian is taken in forward mode, else in reverse.
         path
             What to do where the best answer is in doubt.
+        held
+            Entries of the location that keep the values of each start.
         """
         began = time.perf_counter()
         locations, noise = np.asarray(locations), np.asarray(noise)
-        search = _Search(self, residuals, noise_loss, forward=forward)
-        misfits = np.array([search.evaluate(location, noise).misfit for location in locations])
-        order = [0, *(np.argsort(misfits[1:])[: self.polished] + 1)]
-        tries = [search.alternate(locations[i], noise) for i in order if np.isfinite(misfits[i])]
-        followed = search.follow(path, tries, locations[order[: self.paths]], noise) if path else []
-        tries += followed
+        held = np.zeros(locations.shape[1], bool) if held is None else held
+        search = _Search(self, residuals, noise_loss, held, forward=forward)
+        # --- the given start, and what the data suggest: two ways that agree need no others ---
+        shortcuts = path.shortcuts() if path and self.paths else []
+        tries = search.polish([locations[0], *shortcuts], noise)
+        misfits, followed = [search.evaluate(locations[0], noise).misfit], 0
+        if path is None or not (path.exact(_best(tries)) or (_agreed(tries, 2) and not path.doubtful(_best(tries)))):
+            # --- others, and where few of them agree, ways through easier problems ---
+            misfits += [search.evaluate(location, noise).misfit for location in locations[1:]]
+            best = np.argsort(misfits[1:])[: self.polished] + 1
+            tries += search.polish(locations[best], noise)
+            if path and self.paths:
+                followed = search.follow(path, tries, [*shortcuts, *locations], noise)
         stats = {
-            "paths": len(followed),
-            "starts": len(locations),
-            "starts_failed": int(np.sum(~np.isfinite(misfits))),
+            "paths": followed,
+            "starts": len(misfits),
+            "starts_failed": int(np.sum(np.isinf(misfits))),
             "polished_losses": [t.loss for t in tries],
             "steps": search.steps,
             "seconds": time.perf_counter() - began,
         }
-        best = min(tries, key=lambda t: t.loss, default=None)
+        best = next((t for t in tries if t.loss - min(t.loss for t in tries) < TIE), None)  # the given start first
         if best is None:
             nothing = np.full((noise.size, noise.size), np.nan)
             return Estimate(search.evaluate(locations[0], noise), noise, np.inf, nothing, RESULTS.no_valid_start, stats)
-        return best._replace(stats=stats)
+        return best._replace(stats=stats, others=tuple(t for t in tries if t is not best))
 
 
 class _Search:
-    """The compiled parts of an estimation, each compiled once, and the loop about them."""
+    """The loops of an estimation about its compiled parts."""
 
-    def __init__(self, settings: LeastSquares, residuals: Residuals, noise_loss: NoiseLoss, *, forward: bool) -> None:
+    def __init__(
+        self, settings: LeastSquares, residuals: Residuals, noise_loss: NoiseLoss, held: np.ndarray, *, forward: bool
+    ) -> None:
         self._settings = settings
+        self._residuals, self._noise_loss, self._held = residuals, noise_loss, held
         self._forward = forward
-        self._solve = jax.jit(_solver(residuals, settings.rtol, forward=forward))
-        self._noise = jax.jit(jax.value_and_grad(noise_loss))
         self.steps = 0
+
+    def _solve(
+        self, residuals: Callable[..., Any], location: Any, max_steps: int, *rest: Any, rtol: float | None = None
+    ) -> Point:
+        arrays = [jnp.asarray(x) for x in (location, self._held, max_steps, *rest)]
+        return _solved(residuals, self._settings.rtol if rtol is None else rtol, self._forward, *arrays)
 
     def evaluate(self, location: Array | np.ndarray, noise: np.ndarray) -> Point:
         """Return the point at `location`: a solve whose tolerance is met at once, by the function compiled for all."""
-        return self._solve(location, 1, noise)
+        return self._solve(self._residuals, location, 1, noise)
 
     def alternate(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
         """Minimise over location and noise in turn."""
         rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
         while True:
-            solved = self._solve(point.location, self._settings.max_steps, noise)
+            solved = self._solve(self._residuals, point.location, self._settings.max_steps, noise)
             best = self._best_noise(noise, self.evaluate(solved.location, noise).at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
             point, noise = self.evaluate(solved.location, best.noise), best.noise
@@ -214,30 +267,85 @@ class _Search:
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
         return Estimate(point, noise, best.loss, best.hessian, result, {})
 
-    def follow(
-        self, path: Path, tries: list[Estimate], locations: Float[np.ndarray, "starts p"], noise: np.ndarray
-    ) -> list[Estimate]:
-        """Follow the path from one start after the other, until the best answer is beyond doubt."""
-        solve, found = jax.jit(_solver(path.residuals, self._settings.rtol, forward=self._forward)), []
-        for location in locations:
-            best = min(tries + found, key=lambda t: t.loss, default=None)
-            if best is not None and not path.doubtful(best):
+    def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray) -> list[Estimate]:
+        """Minimise from each location where the model can be evaluated."""
+        possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
+        return [self.alternate(location, noise) for location in possible]
+
+    def follow(self, path: Path, tries: list[Estimate], locations: list[np.ndarray], noise: np.ndarray) -> int:
+        """Add what ways through easier problems lead to, until the best answer is beyond doubt; return their number."""
+        before = len(tries)
+
+        def doubtful() -> bool:
+            few = len(tries) >= MANY and not _agreed(tries, ENOUGH)
+            return few or path.doubtful(_best(tries))
+
+        if not doubtful():
+            return 0
+        for begin in self._begins(path.ways[0], locations, noise):
+            for way in path.ways:
+                tries += self.polish([np.asarray(self._end(way, begin.location, noise, path.scatter))], noise)
+                if not doubtful():
+                    return len(tries) - before
+        return len(tries) - before
+
+    def _begins(self, way: Way, locations: list[np.ndarray], noise: np.ndarray) -> Iterator[Point]:
+        """Yield solutions of the easiest problem, the best first: from the given location, and the best of all."""
+
+        def easiest(location: Array | np.ndarray, steps: int) -> Point:
+            return self._eased(way, location, steps, noise, way.easiest)
+
+        misfits = [easiest(location, 1).misfit for location in locations]
+        best = [i for i in np.argsort(misfits)[: self._settings.polished] if np.isfinite(misfits[i])]
+        solved = sorted((easiest(locations[i], EASED_STEPS) for i in best), key=lambda point: point.misfit)
+        last = 0.0
+        for point in solved[: self._settings.paths]:
+            if point.misfit > (1 + SAME) * last:
+                yield point
+            last = point.misfit
+
+    def _eased(self, way: Way, location: Array | np.ndarray, steps: int, noise: np.ndarray, ease: float) -> Point:
+        point = self._solve(way.residuals, location, steps, noise, ease, rtol=EASED_RTOL)
+        self.steps += int(point.steps)
+        return point
+
+    def _end(self, way: Way, location: Array, noise: np.ndarray, scatter: float) -> Array:
+        """Return the end of the way from a location: a step that raises the misfit much is made again, shorter.
+
+        Where the problem is chaotic the way is narrow, and only short steps stay on it.
+        """
+        ease, ratio = way.easiest, LONGEST_STEP
+        point = self._eased(way, location, EASED_STEPS, noise, ease)
+        for _ in range(STAGES):
+            if ease <= way.hardest or not np.isfinite(point.misfit):
                 break
-            for ease in path.eases:
-                point = solve(location, EASED_STEPS, noise, ease)
-                if not np.isfinite(point.misfit):
-                    break
-                self.steps, location = self.steps + int(point.steps), point.location
-            if np.isfinite(self.evaluate(location, noise).misfit):
-                found.append(self.alternate(location, noise))
-        return found
+            harder = max(ratio * ease, way.hardest)
+            further = self._eased(way, point.location, EASED_STEPS, noise, harder)
+            lost = further.misfit**2 > RISE * point.misfit**2 + UNSEEN * scatter**2
+            if lost and ratio < SHORTEST_STEP:
+                ratio = ratio**0.5
+                continue
+            if not np.isfinite(further.misfit):
+                break
+            point, ease, ratio = further, harder, max(ratio**1.5, LONGEST_STEP)
+        return point.location
 
     def _best_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
         def at(v: np.ndarray) -> tuple[float, np.ndarray]:
-            loss, slope = self._noise(v, predictions)
+            loss, slope = _noise_slope(self._noise_loss, jnp.asarray(v), predictions)
             return float(loss), np.asarray(slope)
 
         return _minimum(at, noise)
+
+
+def _best(tries: Sequence[Estimate]) -> Estimate | None:
+    return min(tries, key=lambda t: t.loss, default=None)
+
+
+def _agreed(tries: Sequence[Estimate], number: int) -> bool:
+    """Whether so many tries ended at the best."""
+    best = _best(tries)
+    return best is not None and sum(t.loss - best.loss < ALIKE for t in tries) >= number
 
 
 class _Noise(NamedTuple):
@@ -252,9 +360,11 @@ class _Noise(NamedTuple):
 def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> _Noise:
     """Minimise by Newton steps at most `REACH` long, halved until the loss falls."""
     loss, slope = at(noise)
+    gains = [np.inf, np.inf]
     for _ in range(NOISE_STEPS):
         curvature = _hessian(at, noise)
-        if np.max(np.abs(slope), initial=0.0) <= FLAT:
+        # Where two steps in a row gain nothing, the loss has a limit in that direction: Poisson's, say.
+        if np.max(np.abs(slope), initial=0.0) <= FLAT or max(gains[-2:]) <= GAINLESS:
             return _Noise(noise, loss, curvature, settled=True)
         values, axes = np.linalg.eigh(curvature)
         step = -axes @ (axes.T @ slope / np.maximum(np.abs(values), 1e-8))  # absolute: downhill from saddles too
@@ -263,6 +373,7 @@ def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
         found = next(((v, *at(v)) for v in trials if at(v)[0] <= loss + ROUNDING * (1 + abs(loss))), None)
         if found is None:
             break
+        gains.append(loss - found[1])
         noise, loss, slope = found
     return _Noise(noise, loss, _hessian(at, noise), settled=False)
 
@@ -274,14 +385,29 @@ def _hessian(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
     return (rows + rows.T) / 2
 
 
-def _solver(residuals: Callable[..., tuple[Array, PyTree]], rtol: float, *, forward: bool) -> Callable[..., Point]:
-    """Return ``(location, max_steps, *rest) -> Point``, which evaluates at `location` if told to make one step."""
+@eqx.filter_jit
+def _solved(
+    residuals: Callable[..., Any],
+    rtol: float,
+    forward: bool,
+    location: Array,
+    held: Array,
+    max_steps: Array,
+    *rest: Array,
+) -> Point:
+    """Descend from `location`, or evaluate there if told to make one step.
+
+    Compiled once for each function: a method of an `equinox.Module` is the same function for all values of its arrays.
+    """
     # No acceleration: adaptive solves with and without sensitivities differ by more than it would show near the end.
-    engine, options = GaussNewton(rtol, rtol, acceleration=False), {"jac": "fwd" if forward else "bwd"}
+    engine = GaussNewton(rtol, rtol, acceleration=False)
+    bounds = {"lower": jnp.where(held, location, -jnp.inf), "upper": jnp.where(held, location, jnp.inf)}
+    options = bounds | {"jac": "fwd" if forward else "bwd"}
+    found = descend(lambda x, rest: residuals(x, *rest), engine, location, rest, options, max_steps)
+    at = Linearised(found.at.residuals, found.at.jacobian, found.aux)
+    return Point(found.value, at, found.result, found.steps)
 
-    def solve(location: Array, max_steps: Array, *rest: Array) -> Point:
-        found = descend(lambda x, rest: residuals(x, *rest), engine, location, rest, options, max_steps)
-        at = Linearised(found.at.residuals, found.at.jacobian, found.aux)
-        return Point(found.value, at, found.result, found.steps)
 
-    return solve
+@eqx.filter_jit
+def _noise_slope(noise_loss: NoiseLoss, noise: Array, predictions: PyTree) -> tuple[Array, Array]:
+    return jax.value_and_grad(noise_loss)(noise, predictions)

@@ -291,7 +291,8 @@ def test_a_search_that_meets_explosions_goes_on_and_never_holds_nan():
 
     t = np.linspace(0.0, 3.0, 8)
     data = line(1.0 / (1.0 - 0.2 * t) * np.exp(0.01 * RNG.standard_normal(8)), t)
-    fit = sd.fit(sd.ODEProblem(data, noise=sd.LogNormal(0.01), initial={"y": 1.0}), Explosive(), starts=32)
+    alone = sd.LeastSquares(starts=32, paths=0)  # without the help of gradient matching
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.LogNormal(0.01), initial={"y": 1.0}), Explosive(), solver=alone)
     assert fit.stats["starts_failed"] > 0
     assert np.isfinite(fit.stats["polished_losses"]).all()
     assert abs(fit.values[0] - 0.2) < 4 * fit.standard_errors[0]
@@ -421,3 +422,115 @@ def test_serial_correlation_and_outliers_show_in_the_tests_of_residuals():
     assert min(found["good"]["p_normal"], found["good"]["p_independent"]) > 1e-3
     assert found["slow"]["p_independent"] < 1e-3
     assert found["wild"]["p_normal"] < 1e-3
+
+
+# --- what a reader must be told ---------------------------------------------------------------------------------------
+
+
+def decaying(noise, scale=1.0, scatter=0.03):
+    t = np.linspace(0.0, 5.0, 25)
+    y = scale * 8.0 * np.exp(-0.7 * t) * (1 + scatter * np.random.default_rng(0).standard_normal(25))
+    return sd.ODEProblem(xr.Dataset({"y": ("t", y)}, coords={"t": t}), noise=noise)
+
+
+class Leaving(eqx.Module):
+    rate: sd.Param = sd.param(1.0, constraint=constraints.positive)
+
+    def __call__(self, t, y):
+        return -self.rate * y
+
+
+def test_the_units_of_the_data_do_not_matter():
+    one, tiny = (sd.fit(decaying(sd.LogNormal(), scale), Leaving()) for scale in (1.0, 1e-9))
+    np.testing.assert_allclose(tiny.values[0], one.values[0], rtol=1e-5)
+
+
+def test_a_wrong_scale_of_known_noise_is_said():
+    assert not sd.fit(decaying(sd.LogNormal(0.03)), Leaving()).warnings
+    small, large = (sd.fit(decaying(sd.LogNormal(sigma)), Leaving()) for sigma in (0.003, 0.3))
+    assert any("times as large as the noise model says" in w and "errors are too small" in w for w in small.warnings)
+    assert any("times as large as the noise model says" in w and "errors are too large" in w for w in large.warnings)
+
+
+def test_residuals_all_of_one_sign_are_said():
+    t = np.linspace(0.0, 4.0, 30)
+    data = xr.Dataset({"y": ("t", 10.0 + 0.1 * RNG.standard_normal(30))}, coords={"t": t})
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.Normal(5.0), initial={"y": 7.0}), Leaving())
+    assert fit.diagnostics["residual_tests"]["y"]["p_independent"] < 1e-3
+    assert any("keep their sign" in w for w in fit.warnings)
+
+
+def test_counts_that_scatter_less_than_poissons_are_fitted():
+    t = np.arange(12.0)
+    data = xr.Dataset({"y": ("t", np.round(100 * np.exp(-0.3 * t)))}, coords={"t": t})
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.NegativeBinomial()), Leaving())
+    assert fit.diagnostics["converged"]
+    np.testing.assert_allclose(fit.values[0], 0.3, rtol=0.02)
+
+
+def test_another_optimum_as_good_is_told_and_the_given_start_wins_a_tie():
+    class Oral(eqx.Module):  # absorption and elimination can change places
+        absorption: sd.Param = sd.param(1.5, constraint=constraints.positive)
+        elimination: sd.Param = sd.param(0.1, constraint=constraints.positive)
+
+        def __call__(self, t, y):
+            return jnp.stack([-self.absorption * y[0], self.absorption * y[0] - self.elimination * y[1]])
+
+    class Seen(eqx.Module):
+        kinetics: Oral
+        volume: sd.Param = sd.param(10.0, constraint=constraints.positive)
+
+        def __call__(self, t, y):
+            return self.kinetics(t, y)
+
+    t = np.linspace(0.5, 24.0, 12)
+    y = 10.0 * 1.5 / 1.4 * (np.exp(-0.1 * t) - np.exp(-1.5 * t)) * np.exp(0.05 * RNG.standard_normal(12))
+    problem = sd.ODEProblem(
+        xr.Dataset({"y": ("t", y)}, coords={"t": t}), states=["gut", "body"], t0=0.0, noise=sd.LogNormal(0.05),
+        initial={"gut": 100.0, "body": 0.0}, observe=lambda model, t, y: {"y": y[1] / model.volume},
+    )  # fmt: skip
+    rates, volumes = constraints.interval(0.001, 10.0), constraints.interval(0.1, 1000.0)
+    for absorption, elimination, volume in ((1.5, 0.1, 10.0), (0.1, 1.5, 0.67)):
+        kinetics = Oral(sd.param(absorption, constraint=rates), sd.param(elimination, constraint=rates))
+        given = Seen(kinetics, sd.param(volume, constraint=volumes))
+        fit = sd.fit(problem, given)
+        np.testing.assert_allclose(fit.values, [absorption, elimination, volume], rtol=0.25)
+        assert any("Another optimum fits nearly as well" in w for w in fit.warnings)
+
+
+def test_a_model_without_parameters_is_told():
+    fit = sd.fit(decaying(sd.LogNormal()), lambda t, y: -0.7 * y)
+    assert any("has no inner parameter: only initial values and noise were fitted" in w for w in fit.warnings)
+
+
+def test_a_second_fit_of_a_problem_compiles_nothing():
+    problem = decaying(sd.LogNormal())
+    sd.fit(problem, Leaving())
+    traces = [0]
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: traces.append(0) if event == "/jax/core/compile/backend_compile_duration" else None
+    )
+    again = sd.fit(problem, Leaving(sd.param(0.3, constraint=constraints.positive)), key=3)
+    assert again.diagnostics["converged"]
+    assert len(traces) < 20  # a few operations on concrete arrays, of milliseconds each; no solve
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_key_may_be_a_number_and_must_be_a_key():
+    with pytest.raises(sd.InputError, match=r"`key` is 'one'; expected a key, such as jax.random.key\(0\)"):
+        sd.fit(decaying(sd.LogNormal()), Leaving(), key="one")
+
+
+def test_a_prediction_that_its_noise_does_not_allow_is_named():
+    t = np.array([0.0, 1.0, 2.0])
+    data = xr.Dataset({"y": ("t", [0.01, 2.0, 3.0])}, coords={"t": t})
+    problem = sd.ODEProblem(data, noise=sd.LogNormal(0.1), initial={"y": 0.0})
+
+    class Filling(eqx.Module):
+        rate: sd.Param = sd.param(1.0)
+
+        def __call__(self, t, y):
+            return self.rate * jnp.ones(1)
+
+    message = sd.fit(problem, Filling(), starts=2).message
+    assert "y at t=0 is predicted as 0, which is impossible for its noise" in message

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = {"sciad._fit", "sciad._sample", "sciad._tree", "sciad._tune"}  # and what one verb alone uses
+VERBS = {"sciad._fit", "sciad._profile", "sciad._sample", "sciad._tree", "sciad._tune"}  # and what one verb alone uses
 
 
 def floor(name):

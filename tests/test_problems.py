@@ -261,3 +261,59 @@ def test_shapes_of_initial_values_and_observed_fields_are_checked():
 def test_times_of_a_prediction_are_checked(problem, times):
     with pytest.raises(sd.InputError, match=r"`times` .* expected .*ascending times from t0=0"):
         problem.predict(problem.complete(Decay()), times)
+
+
+# --- what users mistake ----------------------------------------------------------------------------------------------
+
+
+def test_experiments_may_start_each_at_its_own_value_beside_a_state_that_starts_at_one():
+    data = xr.Dataset({"mass": (("who", "t"), np.ones((3, 4)))}, coords={"t": T})
+    initial = {"mass": np.array([1.0, 2.0, 4.0]), "rest": 0.0}
+    problem = sd.ODEProblem(data, fields=["mass"], states=["mass", "rest"], noise=sd.Normal(1.0), initial=initial)
+    mean = jax.jit(lambda: problem.predict(lambda t, y: jnp.zeros(2)).mean)()
+    np.testing.assert_array_equal(mean[:, :, 0], np.repeat([[1.0], [2.0], [4.0]], 4, axis=1))
+
+
+def test_one_name_may_be_given_as_it_is():
+    data = table(d=np.ones(4), dose=np.ones(4))
+    assert sd.ODEProblem(data, inputs="dose", noise=sd.Normal(1.0)).fields == ("d",)
+    assert sd.ODEProblem(data, fields="d", states="d", noise=sd.Normal(1.0)).states == ("d",)
+
+
+def test_the_absolute_tolerance_follows_small_data():
+    large, small = (sd.ODEProblem(table(mass=size * np.ones(4)), noise=sd.Normal(1.0)) for size in (50.0, 1e-7))
+    assert (large.solver.controller.atol, small.solver.controller.atol) == (1e-6, pytest.approx(1e-13))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Decay, r"The model is the class Decay itself; expected an instance: write Decay\(\)"),
+        (lambda: Decay(0.5), r"'rate' is declared as a parameter and holds 0\.5\. Write sd\.param\(0\.5\), or"),
+    ],
+)
+def test_models_that_hide_their_parameters_are_refused(problem, make, message):
+    with pytest.raises(sd.InputError, match=message):
+        problem.complete(make())
+
+
+def test_a_program_of_another_problem_is_refused(problem):
+    program = problem.complete(Decay())
+    other = sd.ODEProblem(problem.data, noise=sd.StudentT(7.0, 3.0), initial={"mass": 8.0})
+    with pytest.raises(sd.InputError, match="noise of 'mass' is LogNormal, and the problem's StudentT"):
+        other.complete(program)
+    two = xr.Dataset({"mass": (("who", "t"), np.ones((2, 4)))}, coords={"t": T})
+    of_two = sd.ODEProblem(two, noise=sd.LogNormal(0.1), initial={"mass": sd.param([1.0, 2.0])}).complete(Decay())
+    with pytest.raises(sd.InputError, match=r"initial\['mass'\] has shape \(2,\); expected one value"):
+        problem.complete(of_two)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_solver_and_no_dictionary_of_fields_is_said():
+    import diffrax
+
+    with pytest.raises(sd.InputError, match=r"`solver` is a Kvaerno5; expected sd\.ODE\(\.\.\.\), such as sd\.ODE"):
+        sd.ODEProblem(table(), solver=diffrax.Kvaerno5())
+    wrong = sd.ODEProblem(table(), initial={"mass": 8.0}, observe=lambda model, t, y: y)
+    with pytest.raises(sd.InputError, match=r"`observe` returned a .*; expected a dictionary {field: value} with mass"):
+        wrong.complete(Decay())

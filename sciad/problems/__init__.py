@@ -1,5 +1,6 @@
 """Problems: models joined to data."""
 
+from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem, ODEProgram
 
-__all__ = ["ODEProblem", "ODEProgram"]
+__all__ = ["ODEProblem", "ODEProgram", "gradient_matching"]

@@ -1,6 +1,7 @@
 """Checks that a model, a problem and what is asked of them fit together."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from sciad._errors import InputError
-from sciad._roles import unwrap
+from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
 
 if TYPE_CHECKING:
@@ -27,16 +28,31 @@ def asked_times(times: ArrayLike | Sequence[float], t0: float) -> Float[np.ndarr
     return asked
 
 
+def check_noise(have: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check that a program's noise models are those of its problem, whatever their parameters."""
+    for field, noise in have.items():
+        if type(noise) is not type(wanted[field]):
+            names = type(noise).__name__, type(wanted[field]).__name__
+            msg = f"The program's noise of {field!r} is {names[0]}, and the problem's {names[1]}: it belongs to "
+            msg += "another problem. Give the model alone (`program.model`)."
+            raise InputError(msg)
+
+
 def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     """Check the shapes of initial values, right-hand side and observation, and that the first slopes are finite.
 
     Values are looked at only where they are not traced.
     """
+    if isinstance(program.model, type):
+        name = program.model.__name__
+        msg = f"The model is the class {name} itself; expected an instance: write {name}()."
+        raise InputError(msg)
     if not callable(program.model):
         msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
         raise InputError(msg)
+    _check_declared(program.model)
     plain = unwrap(program)
-    y0 = jnp.stack([_first(state, plain.initial[state], len(problem.observations.values)) for state in problem.states])
+    y0 = check_initial(problem, plain)
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
 
     def slope(t: Array, y: Array) -> Array:
@@ -50,6 +66,25 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     jax.eval_shape(lambda t, y: _check_fields(problem, plain.model, t, y), t0, y0)
     if all(is_concrete(leaf) for leaf in jax.tree.leaves(program)):
         _check_finite(jax.jit(slope)(t0, y0), t0, y0)
+
+
+def _check_declared(model: Any) -> None:
+    """Check that a field declared as a parameter holds one: a plain number there would be fitted by nobody."""
+    if not dataclasses.is_dataclass(model):
+        return
+    for field in dataclasses.fields(model):
+        declared = field.type is Param or (isinstance(field.type, str) and field.type.split(".")[-1] == "Param")
+        value = getattr(model, field.name, None)
+        if declared and not isinstance(value, Param):
+            msg = f"{field.name!r} is declared as a parameter and holds {value!r}. Write sd.param({value!r}), or "
+            msg += f"sd.frozen({value!r}) if it is known."
+            raise InputError(msg)
+
+
+def check_initial(problem: "ODEProblem", plain: "ODEProgram") -> Float[Array, " states"]:
+    """Return the initial state of the first experiment, once each value is known to be one, or one an experiment."""
+    experiments = len(problem.observations.values)
+    return jnp.stack([_first(state, plain.initial[state], experiments) for state in problem.states])
 
 
 def _first(state: str, value: Any, experiments: int) -> Array:

@@ -20,6 +20,12 @@ class Observations(NamedTuple):
     values: Float[np.ndarray, "experiments times fields"]
     observed: Bool[np.ndarray, "experiments times fields"]
 
+    @property
+    def smallest(self) -> float:
+        """Root mean square of the field of the smallest values, or one if it is above or all are zero."""
+        sizes = np.sqrt(np.nanmean(np.square(self.values), axis=(0, 1), where=self.observed))
+        return float(min([1.0, *sizes[sizes > 0]]))
+
 
 def observations(
     data: xr.Dataset, fields: Sequence[str], time: str | None, experiment: str | None, t0: float | None

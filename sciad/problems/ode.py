@@ -19,10 +19,11 @@ from sciad._target import Target
 from sciad._typing import Real
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
-from sciad.problems.checks import asked_times, check_program
+from sciad.problems.checks import asked_times, check_initial, check_noise, check_program
 from sciad.problems.observations import input_arrays, observations
-from sciad.solvers.ode import ODE
+from sciad.solvers.ode import ODE, Sensitivity
 
+ATOL = 1e-6  # absolute tolerance of the default solver, for data of size one and above
 HALF = 0.5  # guessed initial value of a state whose first count is zero
 
 Observe = Callable[[Any, Array, Array], Mapping[str, Array]]
@@ -75,7 +76,8 @@ class ODEProblem:
     t0
         Time of the initial state; default: the first time.
     solver
-        `sciad.solvers.ODE`: method, tolerances and kind of sensitivity.
+        `sciad.solvers.ODE`: method, tolerances and kind of sensitivity. Default: ``ODE()``, with an absolute tolerance
+        of 1e-6 in units of the field of the smallest values, if these are below one.
 
     Raises
     ------
@@ -106,19 +108,26 @@ class ODEProblem:
         t0: float | None = None,
         solver: ODE | None = None,
     ) -> None:
+        inputs = _several(inputs)
         if fields is None and isinstance(data, xr.Dataset):
             fields = [str(name) for name in data.data_vars if name not in inputs]
-        self.fields: tuple[str, ...] = (fields,) if isinstance(fields, str) else tuple(fields or ())
+        self.fields: tuple[str, ...] = _several(fields or ())
         if not self.fields:
             msg = "No field is observed: name at least one variable of the data in `fields`."
             raise InputError(msg)
-        self.states: tuple[str, ...] = self.fields if states is None else tuple(states)
+        self.states: tuple[str, ...] = self.fields if states is None else _several(states)
         self.data = data
         self.observations = observations(data, self.fields, time, experiment, t0)
         self.t0 = float(self.observations.times[0] if t0 is None else t0)
-        self.solver = ODE() if solver is None else solver
+        if not isinstance(solver, ODE | None):
+            name = type(solver).__name__
+            msg = f"`solver` is a {name}; expected sd.ODE(...), such as sd.ODE({name}()) for a solver of Diffrax."
+            raise InputError(msg)
+        self.solver = ODE(atol=ATOL * self.observations.smallest) if solver is None else solver
         self.inputs, self._input_times = input_arrays(data, inputs, self.observations), self.observations.times
         self._observe, sources = _observation(observe, self.fields, self.states)
+        self.columns = {state: self.fields.index(field) for state, field in sources.items()}
+        self._kept: dict[str, ODEProblem] = {}
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
         self._initial = self._each_initial(dict(initial or {}), sources)
 
@@ -138,6 +147,8 @@ class ODEProblem:
                     msg = f"The program's {what} names {', '.join(have)}, and the problem's {', '.join(wanted)}: "
                     msg += "it belongs to another problem. Give the model alone (`program.model`)."
                     raise InputError(msg)
+            check_noise(model.noise, self._noise)
+            check_initial(self, unwrap(model))
             return model
         program = fill(ODEProgram(model, dict(self._initial), dict(self._noise)))
         check_program(self, program)
@@ -145,17 +156,33 @@ class ODEProblem:
 
     def with_solver(self, solver: ODE) -> "ODEProblem":
         """Return the problem with another solver."""
+        return self.changed(solver=solver)
+
+    def changed(self, **attributes: Any) -> "ODEProblem":
+        """Return a copy with other attributes."""
         new = copy.copy(self)
-        new.solver = solver
+        new.__dict__ |= {"_kept": {}} | attributes
         return new
+
+    def variant(self, name: str, make: Callable[[], "ODEProblem"]) -> "ODEProblem":
+        """Return the changed problem of that name, made once: what is compiled for it is then found again."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     def with_forward_sensitivities(self) -> "ODEProblem":
         """Return the problem with forward sensitivities, which give a whole Jacobian in one solve.
 
         A kind of sensitivity that the user chose stays.
         """
-        chosen = self.solver.sensitivity != "auto"
-        return self if chosen else self.with_solver(dataclasses.replace(self.solver, sensitivity="forward"))
+        return self.with_sensitivity("forward")
+
+    def with_sensitivity(self, kind: Sensitivity) -> "ODEProblem":
+        """Return the problem with that kind of sensitivity, if the user left the choice."""
+        if self.solver.sensitivity != "auto":
+            return self
+        solver = dataclasses.replace(self.solver, sensitivity=kind)
+        return self.variant(kind, lambda: self.with_solver(solver))
 
     def label(self, path: str) -> str:
         """Name a leaf of a complete program for people: ``model.alpha`` is ``alpha``."""
@@ -203,12 +230,17 @@ class ODEProblem:
 
     def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
         """Return the initial state of each experiment, of a program without roles."""
-        start = jnp.stack([jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states], axis=-1)
-        return jnp.broadcast_to(start, (self.observations.values.shape[0], len(self.states)))
+        experiments = (len(self.observations.values),)
+        values = [jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states]
+        return jnp.stack([jnp.broadcast_to(value, experiments) for value in values], axis=-1)
 
     def observed(self, model: PyTree, t: Array, y: Array) -> Array:
         """Return the fields that follow from a state, as a vector."""
         found = self._observe(model, t, y)
+        if not isinstance(found, Mapping):
+            msg = f"`observe` returned a {type(found).__name__}; expected a dictionary {{field: value}} with "
+            msg += f"{', '.join(self.fields)}."
+            raise InputError(msg)
         return jnp.stack([jnp.asarray(found[f], y.dtype) for f in self.fields])
 
     def log_likelihoods(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
@@ -238,6 +270,19 @@ class ODEProblem:
         """Return standardised residuals of a prediction; see `residuals`."""
         prediction = self._possible(program, prediction)
         return self._each(program, lambda noise, m, y: noise.residual(m, y), prediction.mean), prediction
+
+    def impossible(self, program: PyTree) -> str:
+        """Name the first observation whose prediction is impossible for its noise, and the prediction; else nothing."""
+        program = self.complete(program)
+        prediction = eqx.filter_jit(self.predict)(program)
+        noise, seen = unwrap(program.noise), self.observations
+        for i, field in enumerate(self.fields):
+            mean = prediction.mean[..., i]
+            bad = np.asarray(~noise[field].possible(mean) & prediction.ok[:, None]) & seen.observed[..., i]
+            if bad.any():
+                e, k = np.argwhere(bad)[0].tolist()
+                return f"{field} at {seen.time}={seen.times[k]:g} is predicted as {float(mean[e, k]):.3g}"
+        return ""
 
     def weights(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return the root of each observation's expected information over the slope of its residual.
@@ -357,6 +402,10 @@ class ODEProblem:
             above = np.where(np.asarray(first) > 0, first, HALF)
             return param(_squeezed(above), constraint=constraints.positive, unit=unit)
         return param(_squeezed(np.asarray(first)), unit=unit)
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _squeezed(values: np.ndarray) -> np.ndarray:

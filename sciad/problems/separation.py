@@ -1,28 +1,59 @@
 """A problem's unconstrained vector in two: what moves the predictions, and what only moves the noise about them."""
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpyro.distributions import constraints
 from numpyro.distributions.transforms import IdentityTransform
+from scipy.stats import norm, qmc
 
-from sciad._vector import Vectorized
-from sciad.problems.nudging import nudged, thinned
+from sciad._vector import Site, Vectorized
+from sciad.problems.easing import nudged, shortened, thinned
 from sciad.problems.ode import ODEProblem, Prediction
 from sciad.solvers.least_squares import REJECTED
 
+MANY = 4  # parameters for each observation, beyond which Jacobians are taken in reverse
+DECADES = 1000.0  # ratio of an interval's ends from which its numbers are spread in their logarithm
 
-class Separation:
-    """The functions that least squares works with, on `location` and `noise`, the two parts of the vector."""
+
+class Separation(eqx.Module):
+    """The functions that least squares works with, on `location` and `noise`, the two parts of the vector.
+
+    A module whose arrays are the program's: what is compiled for one program serves others of the same problem.
+    """
+
+    full: Vectorized
+    problem: ODEProblem = eqx.field(static=True)
 
     def __init__(self, problem: ODEProblem, full: Vectorized) -> None:
-        problem = problem.with_forward_sensitivities()
-        is_noise = np.array([name.startswith("noise.") for name in full.names])
-        self.problem, self.full, self.thinned = problem, full, thinned(problem)
-        self.forward = problem.solver.sensitivity == "forward"
-        self.location, self.noise = np.flatnonzero(~is_noise), np.flatnonzero(is_noise)
+        self.full = full
+        forward = self.location.size <= MANY * problem.observations.observed.sum()
+        self.problem = problem.with_sensitivity("forward" if forward else "reverse")
+
+    @property
+    def forward(self) -> bool:
+        """Whether derivatives are taken in forward mode."""
+        return self.problem.solver.sensitivity == "forward"
+
+    @property
+    def location(self) -> Int[np.ndarray, " p"]:
+        """Places of the location in the vector."""
+        return np.flatnonzero(~self._is_noise)
+
+    @property
+    def noise(self) -> Int[np.ndarray, " q"]:
+        """Places of the noise in the vector."""
+        return np.flatnonzero(self._is_noise)
+
+    @property
+    def _is_noise(self) -> np.ndarray:
+        return np.array([name.startswith("noise.") for name in self.full.names])
 
     def joined(self, location: Array, noise: Array) -> Array:
         """Return the whole vector."""
@@ -35,11 +66,18 @@ class Separation:
         residuals, prediction = self.problem.residuals(program)
         return _accepted(residuals[self.problem.observations.observed], prediction), (location, prediction)
 
-    def eased(self, location: Array, noise: Array, gain: Array) -> tuple[Array, Any]:
-        """Return the residuals of the problem eased by a gain, and nothing; see `sciad.problems.nudging`."""
-        program = self.full.program(self.joined(location, noise))
-        residuals, prediction = nudged(self.thinned, program, gain)
-        return _accepted(residuals[self.thinned.observations.observed], prediction), ()
+    def nudged(self, location: Array, noise: Array, gain: Array) -> tuple[Array, Any]:
+        """Return the residuals of the problem eased by nudges, and nothing; see `sciad.problems.easing`."""
+        return self._eased(nudged, location, noise, gain)
+
+    def shortened(self, location: Array, noise: Array, ease: Array) -> tuple[Array, Any]:
+        """Return the residuals up to a horizon, and nothing; see `sciad.problems.easing`."""
+        return self._eased(shortened, location, noise, ease)
+
+    def _eased(self, way: Callable[..., Any], location: Array, noise: Array, ease: Array) -> tuple[Array, Any]:
+        program, problem = self.full.program(self.joined(location, noise)), thinned(self.problem)
+        residuals, prediction = way(problem, program, ease)
+        return _accepted(residuals[problem.observations.observed], prediction), ()
 
     def noise_loss(self, noise: Array, found: Any) -> Array:
         """Return the negative log-likelihood of noise parameters, the predictions being what they are."""
@@ -47,15 +85,20 @@ class Separation:
         program = self.full.program(self.joined(location, noise))
         return -jnp.sum(self.problem.log_likelihoods(program, prediction))
 
+    def scores(self, noise: Array, found: Any) -> Float[Array, "experiments times fields"]:
+        """Return quantile residuals; see `ODEProblem.scores`."""
+        location, prediction = found
+        return self.problem.scores(self.full.program(self.joined(location, noise)), prediction)
+
     def weights(self, noise: Array, found: Any) -> Array:
         """Return what turns rows of the residuals' Jacobian into rows whose squares are the expected information."""
         location, prediction = found
         program = self.full.program(self.joined(location, noise))
         return self.problem.weights(program, prediction)[self.problem.observations.observed]
 
-    def about_constants(self, found: Any) -> Float[Array, "experiments times fields"]:
-        """Return the residuals of an estimate's noise about each field's median, zero where nothing was observed."""
-        program = self.full.program(self.joined(found.point.location, jnp.asarray(found.noise)))
+    def about_constants(self, location: Array, noise: Array) -> Float[Array, "experiments times fields"]:
+        """Return the residuals about each field's median, zero where nothing was observed."""
+        program = self.full.program(self.joined(location, noise))
         seen = self.problem.observations
         median = np.nanmedian(np.where(seen.observed, seen.values, np.nan), axis=(0, 1))
         median = np.where(median > 0, median, np.nanmean(seen.values, axis=(0, 1)))
@@ -63,24 +106,49 @@ class Separation:
         return self.problem.compared(program, same)[0]
 
     def starts(self, number: int, key: PRNGKeyArray) -> Float[np.ndarray, "starts p"]:
-        """Return the given point, then draws: from the priors where there are any, else normal about it."""
-        given, sites = np.asarray(self.full.vector), self.full.sites.values()
-        if number and any(site.prior is not None for site in sites):
-            draws = np.array(jax.jit(lambda key: jax.vmap(self.full.draw)(jax.random.split(key, number)))(key))
-        else:
-            draws = np.tile(given, (number, 1))
-        bare = np.concatenate([np.full(_size(site), site.prior is None) for site in sites])
-        real = np.concatenate([np.full(_size(site), isinstance(site.bijection, IdentityTransform)) for site in sites])
-        spread = np.where(real & (given != 0), np.abs(given), 1.0)  # a factor of e, or as much as the value itself
-        noise = np.random.default_rng(np.asarray(jax.random.key_data(key))).standard_normal(draws.shape)
-        draws[:, bare] = (given + spread * noise)[:, bare]
+        """Return the given point, then a design: drawn from the priors; quasi-random where a parameter has none.
+
+        Without prior, a number in an interval is spread over it, evenly or, if it spans decades, in its logarithm; any
+        other normally about the given one, by a factor of e if positive, by its own size if not.
+        """
+        given = np.asarray(self.full.vector)
+        if not number:
+            return given[None][:, self.location]
+        words = np.asarray(jax.random.key_data(key)).ravel()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of numbers that are no power of two
+            uniform = qmc.Sobol(given.size, rng=np.random.default_rng(words)).random(number)
+        uniform = np.clip(uniform, 1e-6, 1 - 1e-6)
+        draws = np.empty_like(uniform)
+        for path, place in self.full.places.items():
+            draws[:, place] = _spread(self.full.sites[path], given[place], uniform[:, place])
+        if any(site.prior is not None for site in self.full.sites.values()):
+            drawn = np.asarray(_draws(self.full, jax.random.split(key, number)))
+            for path, place in self.full.places.items():
+                draws[:, place] = drawn[:, place] if self.full.sites[path].prior is not None else draws[:, place]
         return np.concatenate([given[None], draws])[:, self.location]
+
+
+def _spread(site: Site, given: Float[np.ndarray, " n"], uniform: Float[np.ndarray, "k n"]) -> np.ndarray:
+    """Return a design of numbers without prior, in unconstrained space."""
+    support = site.bijection.codomain
+    if isinstance(support, type(constraints.interval(0.0, 1.0))):
+        lower, upper = np.asarray(support.lower_bound), np.asarray(support.upper_bound)
+        decades = (lower > 0) & (upper > DECADES * lower)
+        even = lower + (upper - lower) * uniform
+        with np.errstate(invalid="ignore", divide="ignore"):
+            logarithmic = np.exp(np.log(lower) + np.log(upper / lower) * uniform)
+        return np.asarray(site.bijection.inv(jnp.asarray(np.where(decades, logarithmic, even))))
+    real = isinstance(site.bijection, IdentityTransform)
+    return given + np.where(real & (given != 0), np.abs(given), 1.0) * norm.ppf(uniform)
+
+
+@eqx.filter_jit
+def _draws(full: Vectorized, keys: Array) -> Array:
+    return jax.vmap(full.draw)(keys)
 
 
 def _accepted(residuals: Array, prediction: Prediction) -> Array:
     ok = jnp.all(prediction.ok) & jnp.all(jnp.isfinite(residuals))
     return jnp.where(ok, jnp.where(ok, residuals, 0.0), REJECTED)
 
-
-def _size(site: Any) -> int:
-    return int(np.prod(site.bijection.inverse_shape(site.shape)))

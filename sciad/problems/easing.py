@@ -1,0 +1,154 @@
+r"""Easier problems on the way to a hard one, by a number, the *ease*, that goes down to that of the problem itself.
+
+Nudged predictions are pulled towards the data as they go. Between two observations the equation is solved; at an
+observation the state is moved towards it by a share :math:`1 - e^{-K \Delta t}` of what it is off, and the residual is
+what it was off *before*. With a great gain K this is one-step prediction, whose residuals are nearly linear in the
+parameters of the slopes and have one minimum; with K = 0 it is simulation, the problem itself. From one to the other,
+each minimum is a start for the next: the horizon over which errors of the parameters add up, about 1/K, grows while all
+data are in use. Its ease is K.
+
+A growing horizon uses the data up to a time T alone; its ease is 1/T. In chaos with noise this is the way: there the
+noise of the data, put into the state by a nudge, grows until it is all there is.
+
+Source: D. Larsson, J. Sjöberg et al., *Avoiding local minima in nonlinear system identification via prediction-error
+homotopy* (2009), and C. P. Vyasarayani et al., *Single-shooting homotopy method for parameter identification in
+dynamical systems*, Physical Review E 85 (2012).
+"""
+
+from typing import Any
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from sciad._roles import unwrap
+from sciad._typing import Real
+from sciad.problems.ode import ODEProblem, Prediction
+from sciad.solvers.ode import ODE
+
+RTOL = 1e-6  # of solves between knots, where the user's step size control has no tolerances
+KNOTS_FIRST = 6  # observation times within the first horizon
+KNOTS = 128  # observation times at most where predictions are corrected and compared
+FIRST, LAST = 3.0, 0.3  # of the gain: times the shortest gap, and times the whole interval
+
+
+def gains(problem: ODEProblem) -> tuple[float, float]:
+    """Return the first and the last gain of a path from one-step prediction towards simulation."""
+    times = thinned(problem).observations.times
+    span = max(times[-1] - problem.t0, np.finfo(float).tiny)
+    gap = np.min(np.diff(times), initial=span)
+    return FIRST / gap, LAST / span
+
+
+def horizons(problem: ODEProblem) -> tuple[float, float]:
+    """Return the first and the last ease of a growing horizon, one over its length."""
+    times = thinned(problem).observations.times
+    span = max(times[-1] - problem.t0, np.finfo(float).tiny)
+    first = times[min(KNOTS_FIRST, times.size) - 1] - problem.t0
+    return 1 / (first if first > 0 else span), 1 / span
+
+
+def thinned(problem: ODEProblem) -> ODEProblem:
+    """Return the problem with at most `KNOTS` of its times, evenly chosen among those with an observation.
+
+    Its solver is the user's method and tolerances, and nothing else: segments are solved in a time of their own.
+    """
+    seen = problem.observations
+    there = np.flatnonzero(seen.observed.any(axis=(0, 2)))
+    kept = there[np.unique(np.linspace(0, there.size - 1, min(KNOTS, there.size)).round().astype(int))]
+    fewer = seen._replace(times=seen.times[kept], values=seen.values[:, kept], observed=seen.observed[:, kept])
+    return problem.variant("thinned", lambda: problem.changed(observations=fewer, solver=_plain(problem)))
+
+
+def _plain(problem: ODEProblem) -> ODE:
+    solver, control = problem.solver, problem.solver.controller
+    rtol: Any = RTOL
+    atol: Any = RTOL * problem.observations.smallest
+    if isinstance(control, dfx.PIDController):
+        rtol, atol = control.rtol, control.atol
+    return ODE(solver.solver, rtol=rtol, atol=atol, sensitivity=solver.sensitivity, max_steps=solver.max_steps)
+
+
+def nudged(
+    problem: ODEProblem, program: PyTree, gain: Float[Array, ""]
+) -> tuple[Float[Array, "experiments knots fields"], Prediction]:
+    """Return standardised residuals of a thinned problem, zero where nothing was observed, and the predictions.
+
+    Parameters
+    ----------
+    problem
+        What `thinned` made.
+    gain
+        K, per unit of time.
+    """
+    program = problem.complete(program)
+    plain, seen = unwrap(program), problem.observations
+    gaps = np.diff(np.concatenate([[problem.t0], seen.times]))
+    begins, values = seen.times - gaps, np.where(seen.observed, seen.values, 0.0)
+
+    def one(start: Array, inputs: dict[str, Array], values: Array, observed: Array) -> tuple[Array, Array]:
+        field = problem.right_hand_side(plain.model, inputs)
+
+        def segment(y: Array, knot: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+            begin, gap, value, there = knot
+
+            def scaled(s: Real, y: Array, _: None) -> Array:
+                return gap * field(begin + s * gap, y, None)
+
+            solution = problem.solver(scaled, y, t0=0.0, t1=1.0, throw=False)
+            y = jnp.where(solution.ok, solution.y1, y)
+            mean = problem.observed(plain.model, begin + gap, y)
+            off = jnp.where(there, value - mean, 0.0)
+            pull = 1.0 - jnp.exp(-gain * gap)
+            return y + pull * _correction(problem, plain.model, begin + gap, y, off, there), (mean, solution.ok)
+
+        _, (mean, ok) = jax.lax.scan(segment, start, (jnp.asarray(begins), jnp.asarray(gaps), values, observed))
+        return mean, jnp.all(ok)
+
+    starts = problem.starts(plain)
+    mean, ok = jax.vmap(one)(starts, problem.inputs, jnp.asarray(values), jnp.asarray(seen.observed))
+    return problem.compared(program, Prediction(mean, ok))
+
+
+def shortened(
+    problem: ODEProblem, program: PyTree, ease: Float[Array, ""]
+) -> tuple[Float[Array, "experiments knots fields"], Prediction]:
+    """Return residuals of a thinned problem up to a horizon, zero beyond it, and the predictions.
+
+    They are enlarged by the share of the observations that the horizon holds, so that their mean square is that within.
+    Beyond the horizon the state rests: what would happen there can do no harm.
+    """
+    program = problem.complete(program)
+    plain, times, end = unwrap(program), problem.observations.times, problem.t0 + 1 / ease
+
+    def one(start: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
+        field = problem.right_hand_side(plain.model, inputs)
+
+        def until(t: Real, y: Array, _: None) -> Array:
+            return jnp.where(t <= end, field(t, y, None), 0.0)
+
+        solution = problem.solver(until, start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
+        ys = jnp.where(solution.ok, solution.ys, 1.0)
+        mean = jax.vmap(lambda t, y: problem.observed(plain.model, t, y))(jnp.asarray(times), ys)
+        return mean, solution.ok
+
+    mean, ok = jax.vmap(one)(problem.starts(plain), problem.inputs)
+    within = problem.observations.observed & (times <= end + 1e-9 / ease)[None, :, None]
+    # An observation beyond the horizon is taken as met, so that a prediction impossible there does not count.
+    residuals, prediction = problem.compared(program, Prediction(jnp.where(within, mean, 1.0), ok))
+    share = jnp.sum(within) / np.sum(problem.observations.observed)
+    return jnp.where(within, residuals, 0.0) / jnp.sqrt(share), prediction
+
+
+def _correction(problem: ODEProblem, model: PyTree, t: Array, y: Array, off: Array, there: Array) -> Array:
+    """Return the least change of the state, relative to its size, that corrects the observed fields to first order."""
+    slope = jax.jacfwd(lambda y: problem.observed(model, t, y))(y)
+    slope = jnp.where(there[:, None], slope, 0.0)
+    size = jnp.square(y) + 1e-6 * jnp.mean(jnp.square(y))
+    size = jnp.where(jnp.any(size > 0), size, 1.0)
+    gram = (slope * size[None]) @ slope.T
+    diagonal = jnp.diag(gram)
+    level = jnp.where(there & (diagonal > 0), 1e-9 * diagonal, 1.0)  # a field that no state moves is left alone
+    return size * (slope.T @ jnp.linalg.solve(gram + jnp.diag(level), off))
