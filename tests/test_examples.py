@@ -1,5 +1,7 @@
+import ast
 import doctest
 import importlib
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,7 +13,9 @@ class Finder(doctest.DocTestFinder):
     """Looks at public objects too, which say that they belong to `sciad` once somebody has asked for them there."""
 
     def _from_module(self, module, object):
-        return super()._from_module(module, object) or getattr(object, "__module__", "") == "sciad"
+        here = [node.name for node in ast.parse(Path(module.__file__).read_text()).body if hasattr(node, "name")]
+        public = getattr(object, "__module__", "") == "sciad" and getattr(object, "__name__", "") in here
+        return super()._from_module(module, object) or public
 
 
 @pytest.fixture
