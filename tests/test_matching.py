@@ -43,7 +43,7 @@ def test_equations_linear_in_their_parameters_need_no_guess(cls):
     problem, true = observed(cls)
     low, high = (values(sd.gradient_matching(problem, guessed(cls, share)), true) for share in (0.01, 0.99))
     np.testing.assert_allclose(low, high, rtol=1e-9)
-    np.testing.assert_allclose(low, list(true.values()), rtol=0.02)
+    np.testing.assert_allclose(low, list(true.values()), rtol=0.02)  # smoothing biases them: a start, no estimate
 
 
 def test_others_are_matched_by_gauss_newton():
