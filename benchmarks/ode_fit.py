@@ -4,8 +4,9 @@ Cases named ``short`` and ``long`` are SciMLBenchmarks' parameter estimation pro
 starts: ``rel_error`` is the largest relative error of a parameter, ``run_seconds`` a fit once everything is compiled,
 ``compile_seconds`` what the first fit takes more. The others count, over random starts in the published "global" boxes,
 how many fits end at the global optimum: with a sum of squares at most 1 % above that of the optimum next to the true
-parameters, and each parameter within 1 % of its. Both bounds matter for Lorenz alone, whose optima under noise are many
-and close. ``starts`` is how many of 100 (``boehm``: 200) fitted into the budget; all systems take the same, in the same order.
+parameters, and each parameter within 1 % of its. Lorenz has many optima under noise, and close.
+``starts`` is how many of 100 (``boehm``: 200) fitted into the budget; all systems take the same, in the same
+order.
 
 ``sciad`` is `sciad.fit` with default settings and the start as the guess: it brings starts of its own, and easier
 problems, when the answer is in doubt. ``scipy_least_squares`` and ``optimistix_levenberg_marquardt`` shoot once from
