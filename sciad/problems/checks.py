@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from sciad._errors import InputError
 from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
+from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
     from sciad.problems.ode import ODEProblem, ODEProgram
@@ -56,7 +57,7 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
 
     def slope(t: Array, y: Array) -> Array:
-        return problem.right_hand_side(plain.model, inputs)(t, y, None)
+        return right_hand_side(problem, plain.model, inputs)(t, y)
 
     shape = jax.eval_shape(slope, t0, y0).shape
     if shape != y0.shape:

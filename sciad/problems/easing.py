@@ -25,7 +25,9 @@ from jaxtyping import Array, Float, PyTree
 
 from sciad._roles import unwrap
 from sciad._typing import Real
-from sciad.problems.ode import ODEProblem, Prediction
+from sciad.problems.likelihood import Prediction
+from sciad.problems.ode import ODEProblem
+from sciad.problems.simulation import Setting, over_experiments, right_hand_side, simulate
 from sciad.solvers.ode import ODE
 
 RTOL = 1e-6  # of solves between knots, where the user's step size control has no tolerances
@@ -88,27 +90,27 @@ def nudged(
     gaps = np.diff(np.concatenate([[problem.t0], seen.times]))
     begins, values = seen.times - gaps, np.where(seen.observed, seen.values, 0.0)
 
-    def one(start: Array, inputs: dict[str, Array], values: Array, observed: Array) -> tuple[Array, Array]:
-        field = problem.right_hand_side(plain.model, inputs)
+    def one(model: PyTree, setting: Setting, values: Array, observed: Array) -> tuple[Array, Array]:
+        field = right_hand_side(problem, model, setting.inputs)
 
         def segment(y: Array, knot: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
             begin, gap, value, there = knot
 
             def scaled(s: Real, y: Array, _: None) -> Array:
-                return gap * field(begin + s * gap, y, None)
+                return gap * field(begin + s * gap, y)
 
             solution = problem.solver(scaled, y, t0=0.0, t1=1.0, throw=False)
             y = jnp.where(solution.ok, solution.y1, y)
-            mean = problem.observed(plain.model, begin + gap, y)
+            mean = problem.observed(model, begin + gap, y)
             off = jnp.where(there, value - mean, 0.0)
             pull = 1.0 - jnp.exp(-gain * gap)
-            return y + pull * _correction(problem, plain.model, begin + gap, y, off, there), (mean, solution.ok)
+            return y + pull * _correction(problem, model, begin + gap, y, off, there), (mean, solution.ok)
 
-        _, (mean, ok) = jax.lax.scan(segment, start, (jnp.asarray(begins), jnp.asarray(gaps), values, observed))
+        knots = (jnp.asarray(begins), jnp.asarray(gaps), values, observed)
+        _, (mean, ok) = jax.lax.scan(segment, setting.start, knots)
         return mean, jnp.all(ok)
 
-    starts = problem.starts(plain)
-    mean, ok = jax.vmap(one)(starts, problem.inputs, jnp.asarray(values), jnp.asarray(seen.observed))
+    mean, ok = over_experiments(problem, one, plain, values, seen.observed)
     return problem.compared(program, Prediction(mean, ok))
 
 
@@ -123,18 +125,11 @@ def shortened(
     program = problem.complete(program)
     plain, times, end = unwrap(program), problem.observations.times, problem.t0 + 1 / ease
 
-    def one(start: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
-        field = problem.right_hand_side(plain.model, inputs)
+    def one(model: PyTree, setting: Setting) -> tuple[Array, Array]:
+        states, ok = simulate(problem, model, setting, times, until=end)
+        return jax.vmap(lambda t, y: problem.observed(model, t, y))(jnp.asarray(times), states), ok
 
-        def until(t: Real, y: Array, _: None) -> Array:
-            return jnp.where(t <= end, field(t, y, None), 0.0)
-
-        solution = problem.solver(until, start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
-        ys = jnp.where(solution.ok, solution.ys, 1.0)
-        mean = jax.vmap(lambda t, y: problem.observed(plain.model, t, y))(jnp.asarray(times), ys)
-        return mean, solution.ok
-
-    mean, ok = jax.vmap(one)(problem.starts(plain), problem.inputs)
+    mean, ok = over_experiments(problem, one, plain)
     within = problem.observations.observed & (times <= end + 1e-9 / ease)[None, :, None]
     # An observation beyond the horizon is taken as met, so that a prediction impossible there does not count.
     residuals, prediction = problem.compared(program, Prediction(jnp.where(within, mean, 1.0), ok))

@@ -26,6 +26,7 @@ from sciad._errors import InputError
 from sciad._roles import unwrap
 from sciad._vector import Vectorized, vectorize, with_values
 from sciad.problems.ode import ODEProblem, ODEProgram
+from sciad.problems.simulation import right_hand_side
 from sciad.solvers.gauss_newton import GaussNewton
 
 WINDOW, WINDOWS = 200, 3  # points among which the roughness of a spline is chosen, and how often
@@ -164,7 +165,7 @@ class _Misfit(eqx.Module):
         inputs = jax.tree.map(lambda u: u[data.experiment], self.problem.inputs)
 
         def one(t: Array, y: Array, inputs: dict[str, Array]) -> Array:
-            return self.problem.right_hand_side(model, inputs)(t, y, None)
+            return right_hand_side(self.problem, model, inputs)(t, y)
 
         slopes = jax.vmap(one)(jnp.asarray(data.times), jnp.asarray(data.states), inputs)
         return ((slopes - jnp.asarray(data.slopes)) / self.size[None]).ravel()

@@ -3,24 +3,25 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 
 from sciad._errors import InputError, check_names
 from sciad._roles import Param, fill, param, unwrap
 from sciad._target import Target
-from sciad._typing import Real
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
 from sciad.problems.checks import asked_times, check_initial, check_noise, check_program
+from sciad.problems.likelihood import Likelihood, Prediction
 from sciad.problems.observations import input_arrays, observations
+from sciad.problems.simulation import Setting, over_experiments, simulate
 from sciad.solvers.ode import ODE, Sensitivity
 
 ATOL = 1e-6  # absolute tolerance of the default solver, for data of size one and above
@@ -35,13 +36,6 @@ class ODEProgram(eqx.Module):
     model: PyTree
     initial: dict[str, PyTree]
     noise: dict[str, AbstractNoise]
-
-
-class Prediction(NamedTuple):
-    """Predicted fields, ones where the solve failed; `ok` per experiment."""
-
-    mean: Float[Array, "experiments times fields"]
-    ok: Bool[Array, " experiments"]
 
 
 class ODEProblem:
@@ -124,12 +118,17 @@ class ODEProblem:
             msg = f"`solver` is a {name}; expected sd.ODE(...), such as sd.ODE({name}()) for a solver of Diffrax."
             raise InputError(msg)
         self.solver = ODE(atol=ATOL * self.observations.smallest) if solver is None else solver
-        self.inputs, self._input_times = input_arrays(data, inputs, self.observations), self.observations.times
+        self.inputs, self.input_times = input_arrays(data, inputs, self.observations), self.observations.times
         self._observe, sources = _observation(observe, self.fields, self.states)
         self.columns = {state: self.fields.index(field) for state, field in sources.items()}
         self._kept: dict[str, ODEProblem] = {}
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
         self._initial = self._each_initial(dict(initial or {}), sources)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What the observations say of predictions."""
+        return Likelihood(self.fields, self.observations)
 
     # --- the program -----------------------------------------------------------------------------------------------
 
@@ -214,19 +213,13 @@ class ODEProblem:
         """
         program = unwrap(self.complete(program))
         times = self.observations.times if times is None else asked_times(times, self.t0)
-        starts = self.starts(program)
 
-        def one(y0: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
-            field = self.right_hand_side(program.model, inputs)
-            solution = self.solver(field, y0, ts=times, t0=self.t0, t1=times[-1], throw=False)
-            ys = jnp.where(solution.ok, solution.ys, 1.0)
-            observed = jax.vmap(lambda t, y: self.observed(program.model, t, y))(jnp.asarray(times), ys)
-            return jnp.where(solution.ok, observed, 1.0), solution.ok
+        def one(model: PyTree, setting: Setting) -> tuple[Array, Array]:
+            states, ok = simulate(self, model, setting, times)
+            observed = jax.vmap(lambda t, y: self.observed(model, t, y))(jnp.asarray(times), states)
+            return jnp.where(ok, observed, 1.0), ok
 
-        if len(starts) == 1:  # one solve, not a batch of one
-            mean, ok = one(starts[0], jax.tree.map(lambda u: u[0], self.inputs))
-            return Prediction(mean[None], ok[None])
-        return Prediction(*jax.vmap(one)(starts, self.inputs))
+        return Prediction(*over_experiments(self, one, program))
 
     def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
         """Return the initial state of each experiment, of a program without roles."""
@@ -245,15 +238,14 @@ class ODEProblem:
 
     def log_likelihoods(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return the log-likelihood of each observation, zero where there is none."""
-        mean, _ = self._possible(program, prediction)
-        return self._each(program, lambda noise, m, y: noise.distribution(m).log_prob(y), mean)
+        return self.likelihood.log_likelihoods(unwrap(program.noise), prediction)
 
     def log_likelihood(self, program: PyTree) -> Float[Array, ""]:
         """Return the log-likelihood; -inf, with zero gradient, where a solve fails or a prediction is impossible."""
         program = self.complete(program)
         prediction = self.predict(program)
         total = jnp.sum(self.log_likelihoods(program, prediction))
-        ok = jnp.all(self._possible(program, prediction).ok) & jnp.isfinite(total)
+        ok = jnp.all(self.likelihood.possible(unwrap(program.noise), prediction).ok) & jnp.isfinite(total)
         return jnp.where(ok, jnp.where(ok, total, 0.0), -jnp.inf)
 
     def residuals(self, program: PyTree) -> tuple[Float[Array, "experiments times fields"], Prediction]:
@@ -268,8 +260,7 @@ class ODEProblem:
         self, program: ODEProgram, prediction: Prediction
     ) -> tuple[Float[Array, "experiments times fields"], Prediction]:
         """Return standardised residuals of a prediction; see `residuals`."""
-        prediction = self._possible(program, prediction)
-        return self._each(program, lambda noise, m, y: noise.residual(m, y), prediction.mean), prediction
+        return self.likelihood.residuals(unwrap(program.noise), prediction)
 
     def impossible(self, program: PyTree) -> str:
         """Name the first observation whose prediction is impossible for its noise, and the prediction; else nothing."""
@@ -285,24 +276,12 @@ class ODEProblem:
         return ""
 
     def weights(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
-        """Return the root of each observation's expected information over the slope of its residual.
-
-        By them, rows of the residuals' Jacobian become rows whose squares add up to the expected information. They are
-        one for normal and log-normal noise.
-        """
-
-        def weight(noise: AbstractNoise, m: Array, y: Array) -> Array:
-            slope = jax.grad(lambda m: jnp.sum(noise.residual(m, y)))(m)
-            return jnp.sqrt(noise.information(m)) / jnp.abs(slope)
-
-        return self._each(program, weight, self._possible(program, prediction).mean)
+        """Return what turns rows of the residuals' Jacobian into information; see `Likelihood.weights`."""
+        return self.likelihood.weights(unwrap(program.noise), prediction)
 
     def scores(self, program: PyTree, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return quantile residuals, zero where nothing was observed; see `AbstractNoise.scores`."""
-        program = self.complete(program)
-        mean, _ = self._possible(program, prediction)
-        uniform = np.random.default_rng(0).random(mean.shape[:2])
-        return self._each(program, lambda noise, m, y: noise.scores(m, y, uniform), mean)
+        return self.likelihood.scores(unwrap(self.complete(program).noise), prediction)
 
     def replicator(self, program: PyTree) -> Callable[[Array, PRNGKeyArray], tuple[Array, Array]]:
         """Return a function from a vector and a key to new observations and log-likelihoods of the old ones.
@@ -315,8 +294,9 @@ class ODEProblem:
         def replicate(vector: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             program = vectorized.program(vector)
             prediction = self.predict(program)
-            mean, ok = self._possible(program, prediction)
-            noise, keys = unwrap(program.noise), jax.random.split(key, len(self.fields))
+            noise = unwrap(program.noise)
+            mean, ok = self.likelihood.possible(noise, prediction)
+            keys = jax.random.split(key, len(self.fields))
             drawn = [
                 noise[f].distribution(mean[..., i]).sample(k).astype(mean.dtype)
                 for i, (f, k) in enumerate(zip(self.fields, keys, strict=True))
@@ -341,30 +321,6 @@ class ODEProblem:
         return xr.Dataset(made, coords=coords)
 
     # --- parts -----------------------------------------------------------------------------------------------------
-
-    def _possible(self, program: ODEProgram, prediction: Prediction) -> Prediction:
-        """Put ones where a prediction is impossible for the noise; an experiment where one was observed is not ok."""
-        mean, noise = prediction.mean, unwrap(program.noise)
-        possible = jnp.stack([noise[f].possible(mean[..., i]) for i, f in enumerate(self.fields)], axis=-1)
-        ok = prediction.ok & jnp.all(possible | ~self.observations.observed, axis=(1, 2))
-        return Prediction(jnp.where(possible, mean, 1.0), ok)
-
-    def _each(self, program: ODEProgram, function: Callable[[Any, Array, Array], Any], mean: Array) -> Array:
-        """Return ``function(noise, mean, y)`` of each field, zero where nothing was observed."""
-        noise, seen = unwrap(program.noise), self.observations.observed
-        values = jnp.asarray(np.where(seen, self.observations.values, 1.0))
-        each = [function(noise[f], mean[..., i], values[..., i]) for i, f in enumerate(self.fields)]
-        return jnp.where(seen, jnp.stack(each, axis=-1), 0.0)
-
-    def right_hand_side(self, model: Callable[..., Any], inputs: dict[str, Array]) -> Callable[..., Array]:
-        """Return ``f(t, y, args)`` with the inputs of one experiment put in; lists of slopes become arrays."""
-        knots = jnp.asarray(self._input_times)
-
-        def field(t: Real, y: Array, _: None) -> Array:
-            now = {name: jnp.interp(t, knots, u) if jnp.ndim(u) else u for name, u in inputs.items()}
-            return jnp.asarray(model(t, y, now) if inputs else model(t, y))
-
-        return field
 
     def _each_noise(self, noise: AbstractNoise | Mapping[str, Any]) -> dict[str, AbstractNoise]:
         if not isinstance(noise, Mapping):

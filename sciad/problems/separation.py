@@ -15,7 +15,8 @@ from scipy.stats import norm, qmc
 
 from sciad._vector import Site, Vectorized
 from sciad.problems.easing import nudged, shortened, thinned
-from sciad.problems.ode import ODEProblem, Prediction
+from sciad.problems.likelihood import Prediction
+from sciad.problems.ode import ODEProblem
 from sciad.solvers.least_squares import REJECTED
 
 MANY = 4  # parameters for each observation, beyond which Jacobians are taken in reverse
