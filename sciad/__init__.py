@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sciad._robust import huber, soft_l1, student_t
     from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
     from sciad._sample import sample
+    from sciad._sindy import Discovery, Formula, sindy
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
@@ -44,6 +45,7 @@ _HOMES = {
     "sciad._robust": ("huber", "soft_l1", "student_t"),
     "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
     "sciad._sample": ("sample",),
+    "sciad._sindy": ("Discovery", "Formula", "sindy"),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
@@ -58,7 +60,9 @@ __all__ = [
     "NUTS",
     "ODE",
     "RESULTS",
+    "Discovery",
     "Fit",
+    "Formula",
     "GaussNewton",
     "InputError",
     "LeastSquares",
@@ -92,6 +96,7 @@ __all__ = [
     "read",
     "report",
     "sample",
+    "sindy",
     "soft_l1",
     "split",
     "split_data",

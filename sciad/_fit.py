@@ -22,7 +22,7 @@ from sciad._regression import (
     residual_tests,
 )
 from sciad._results import RESULTS
-from sciad._vector import vectorize
+from sciad._vector import Vectorized, vectorize
 from sciad.problems.easing import gains, horizons
 from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem
@@ -36,6 +36,7 @@ NO_PARAMETER = (
     "`rate: sd.Param = sd.param(...)` in an eqx.Module."
 )
 RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
+LISTED = 12  # values of a rival that are told
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
 DOUBT = 0.01  # the same of signs, below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
@@ -50,9 +51,10 @@ def fit(
     *,
     solver: LeastSquares | None = None,
     starts: int | None = None,
+    priors: bool = False,
     key: PRNGKeyArray | int | None = None,
 ) -> Fit:
-    r"""Estimate a program's inner parameters by maximum likelihood.
+    r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
 
     Parameters
     ----------
@@ -64,6 +66,10 @@ def fit(
         Settings of the optimisation.
     starts
         Further starts tried, drawn from the priors; default: the solver's.
+    priors
+        Whether priors count. The loss then adds, for each number with a prior, how far its log-density is below its
+        maximum; the estimate is the mode of the posterior density in natural units. A normal prior on the weights of a
+        network is weight decay.
     key
         For drawing them, or a whole number that seeds one. Default: 0, the same starts every time.
 
@@ -76,7 +82,8 @@ def fit(
     Raises
     ------
     InputError
-        If the program has no inner parameter, or data and program do not fit together.
+        If the program has no inner parameter, or data and program do not fit together; if priors are to count and
+        there is none, or one has no maximum or binds several numbers.
 
     Notes
     -----
@@ -84,8 +91,9 @@ def fit(
     expected information of each observation about its prediction, the covariance of the equation's parameters is
     :math:`\tfrac{n}{n-p}(G^\top I G)^{-1}` (the factor where the noise is estimated too); that of the noise's is the
     inverse Hessian of the loss. Both are carried to natural units by :math:`\partial x/\partial u`. Priors serve to
-    draw starts; they do not enter the estimate. A fit has converged when the optimiser's rule is met, or no step
-    descends any more, and the optimum of the linearised problem is less than 0.01 standard errors away.
+    draw starts; where they count, their residuals' squares join :math:`G^\top I G`, and p is the effective number
+    :math:`\operatorname{tr} (I G C G^\top)`. A fit has converged when the optimiser's rule is met, or no step descends
+    any more, and the optimum of the linearised problem is less than 0.01 standard errors away.
 
     Source: G. A. F. Seber and C. J. Wild, *Nonlinear Regression* (1989), sections 2.1 and 5.1.
 
@@ -112,7 +120,8 @@ def fit(
     solver = LeastSquares() if solver is None else solver
     solver = solver if starts is None else dataclasses.replace(solver, starts=starts)
     full = vectorize(problem.complete(program))
-    parts = Separation(problem, full)
+    parts = Separation(problem, full, priors=priors)
+    _check_priors(full, priors=priors)
     locations = parts.starts(solver.starts, as_key(key))
     # --- estimate ---
     noise = np.asarray(full.vector)[parts.noise]
@@ -127,10 +136,11 @@ def fit(
     found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
-    covariance, condition, warnings = _precision(parts, problem, found)
+    effective = _effective(parts, found)
+    covariance, condition, warnings = _precision(parts, problem, found, effective)
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
-    diagnostics = _diagnostics(parts, found) | {"condition_number": condition}
+    diagnostics = _diagnostics(parts, found, effective) | {"condition_number": condition}
     warnings += [*_remarks(diagnostics), *_rivals(parts, natural, found)]
     warnings += [] if any(name.startswith("model.") for name in full.names) else [NO_PARAMETER]
     return Fit(
@@ -139,18 +149,25 @@ def fit(
         names=natural.names,
         values=values,
         covariance=natural_covariance(slopes, covariance),
-        residuals=problem.dataset(_residuals(problem, found)),
+        residuals=problem.dataset(_residuals(parts, found)),
         diagnostics=diagnostics,
         loss=found.loss,
         result=found.result,
         stats=found.stats,
         warnings=[*_ending(problem, fitted, found, diagnostics), *warnings],
         _natural=natural,
-        _full=full,
+        _parts=parts,
         _vector=vector,
         _covariance=covariance,
         _noise_estimated=bool(noise.size),
     )
+
+
+def _check_priors(full: Vectorized, *, priors: bool) -> None:
+    if priors and not any(site.prior is not None for site in full.sites.values()):
+        msg = "fit(priors=True): no inner parameter has a prior. Give priors with `sd.param(prior=...)` or `sd.mark`, "
+        msg += "or leave `priors` out."
+        raise InputError(msg)
 
 
 def _doubtful(parts: Separation, found: Estimate) -> bool:
@@ -160,17 +177,17 @@ def _doubtful(parts: Separation, found: Estimate) -> bool:
     """
     if not np.isfinite(found.loss):
         return True
-    residuals = _residuals(parts.problem, found)
+    residuals = _residuals(parts, found)
     tests = residual_tests(parts.problem.fields, residuals, residuals)
     persistent = np.array([of_field["p_independent"] < DOUBT for of_field in tests.values()])
-    ill = _p_chi_squared(parts, np.asarray(found.point.at.residuals)) < DOUBT and np.nanmean(residuals**2) > 1
+    ill = _p_chi_squared(parts, found) < DOUBT and np.nanmean(residuals**2) > 1
     unexplained = _unexplained(parts, found)
     return bool(ill or np.any((persistent & (unexplained > EXACT)) | (unexplained > UNEXPLAINED)))
 
 
 def _unexplained(parts: Separation, found: Estimate) -> np.ndarray:
     """Return, for each field, the squares of the residuals as a share of those about a constant."""
-    residuals = _residuals(parts.problem, found)
+    residuals = _residuals(parts, found)
     constant = np.asarray(parts.about_constants(found.point.location, jnp.asarray(found.noise)))
     return np.nansum(residuals**2, axis=(0, 1)) / np.maximum(np.nansum(constant**2, axis=(0, 1)), 1e-300)
 
@@ -178,34 +195,52 @@ def _unexplained(parts: Separation, found: Estimate) -> np.ndarray:
 def _matched(parts: Separation) -> list[np.ndarray]:
     """Return where gradient matching leads, if it can be done."""
     try:
-        program = gradient_matching(parts.problem, parts.full.program(parts.full.vector))
+        program = gradient_matching(
+            parts.problem, parts.full.program(parts.full.vector), priors=parts.penalty is not None
+        )
     except InputError:
         return []
     return [np.asarray(vectorize(program).vector)[parts.location]]
 
 
-def _precision(parts: Separation, problem: ODEProblem, found: Estimate) -> tuple[np.ndarray, float, list[str]]:
+def _effective(parts: Separation, found: Estimate) -> float:
+    """Return the number of the location's parameters, or, where priors count, of those that the data have a say in.
+
+    It is the sum of the data's leverages: of squares of their rows of Q in J = QR.
+    """
+    if parts.penalty is None or not np.isfinite(found.loss):
+        return float(parts.location.size)
+    left, values, _ = np.linalg.svd(np.asarray(found.point.at.jacobian), full_matrices=False)
+    return float(np.sum(left[: parts.observations, values > 0] ** 2))
+
+
+def _precision(
+    parts: Separation, problem: ODEProblem, found: Estimate, effective: float
+) -> tuple[np.ndarray, float, list[str]]:
     """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open."""
-    jacobian, (n, p) = np.asarray(found.point.at.jacobian), found.point.at.jacobian.shape
+    jacobian, n = np.asarray(found.point.at.jacobian), parts.observations
     size = parts.location.size + parts.noise.size
     covariance = np.zeros((size, size))
     if not np.isfinite(found.loss):
         return np.full_like(covariance, np.nan), np.nan, []
-    weights = np.asarray(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
+    weights = np.array(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
+    if parts.noise.size:  # estimated from what the curve left, it is too small
+        weights[:n] *= np.sqrt(1 - effective / n) if n > effective else np.nan
     names = [problem.label(name) for name in parts.full.names]
-    weighted = weights[:, None] * jacobian
-    of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
+    of_location, condition, warnings = location_covariance(
+        weights[:, None] * jacobian, [names[i] for i in parts.location]
+    )
     of_noise, more = noise_covariance(found.hessian, found.noise, [names[i] for i in parts.noise])
-    factor = 1.0 if not parts.noise.size else n / (n - p) if n > p else np.nan
-    covariance[np.ix_(parts.location, parts.location)] = of_location * factor
+    covariance[np.ix_(parts.location, parts.location)] = of_location
     covariance[np.ix_(parts.noise, parts.noise)] = of_noise
     return covariance, condition, warnings + more
 
 
-def _residuals(problem: ODEProblem, found: Estimate) -> np.ndarray:
-    residuals = np.full(problem.observations.values.shape, np.nan)
+def _residuals(parts: Separation, found: Estimate) -> np.ndarray:
+    seen = parts.problem.observations
+    residuals = np.full(seen.values.shape, np.nan)
     if np.isfinite(found.loss):
-        residuals[problem.observations.observed] = np.asarray(found.point.at.residuals)
+        residuals[seen.observed] = np.asarray(found.point.at.residuals)[: parts.observations]
     return residuals
 
 
@@ -217,34 +252,33 @@ def _scores(parts: Separation, found: Estimate) -> np.ndarray:
     return np.where(observed, scores, np.nan)
 
 
-def _diagnostics(parts: Separation, found: Estimate) -> dict[str, Any]:
-    jacobian, r = np.asarray(found.point.at.jacobian), np.asarray(found.point.at.residuals)
-    n, p = jacobian.shape
-    parameters = parts.location.size + parts.noise.size
+def _diagnostics(parts: Separation, found: Estimate, effective: float) -> dict[str, Any]:
+    n, free = parts.observations, parts.observations - effective
     valid = bool(np.isfinite(found.loss))
-    gap = distance(jacobian, r) if valid else np.inf
+    gap = distance(np.asarray(found.point.at.jacobian), np.asarray(found.point.at.residuals)) if valid else np.inf
+    residuals = _residuals(parts, found)
+    of_priors = float(parts.prior_loss(found.point.location, jnp.asarray(found.noise)))
+    minus, parameters = found.loss - of_priors, effective + parts.noise.size
     return {
         "converged": any(bool(found.result == ended) for ended in ENDED) and gap < FAR,
         "distance": gap,
         "observations": n,
-        "degrees_of_freedom": n - p,
-        "reduced_chi_squared": float(np.sum(r**2) / (n - p)) if valid and n > p else np.nan,
-        "p_chi_squared": _p_chi_squared(parts, r) if valid else np.nan,
-        "log_likelihood": -found.loss,
-        "aic": 2 * found.loss + 2 * parameters,
-        "bic": 2 * found.loss + float(np.log(n)) * parameters,
-        "residual_tests": residual_tests(
-            parts.problem.fields, _residuals(parts.problem, found), _scores(parts, found)
-        ),
+        "degrees_of_freedom": free if parts.penalty else int(free),
+        "reduced_chi_squared": float(np.nansum(residuals**2) / free) if valid and free > 0 else np.nan,
+        "p_chi_squared": _p_chi_squared(parts, found) if valid else np.nan,
+        "log_likelihood": -minus,
+        "aic": 2 * minus + 2 * parameters,
+        "bic": 2 * minus + float(np.log(n)) * parameters,
+        "residual_tests": residual_tests(parts.problem.fields, residuals, _scores(parts, found)),
     }
 
 
-def _p_chi_squared(parts: Separation, residuals: np.ndarray) -> float:
+def _p_chi_squared(parts: Separation, found: Estimate) -> float:
     """Return the two-sided p-value of the residuals' squares, if the noise is known; NaN if it is estimated."""
-    free = residuals.size - parts.location.size
+    free = parts.observations - _effective(parts, found)
     if parts.noise.size or free <= 0:
         return np.nan
-    square = float(np.sum(residuals**2))
+    square = float(np.nansum(_residuals(parts, found) ** 2))
     return float(2 * min(st.chi2.sf(square, free), st.chi2.cdf(square, free)))
 
 
@@ -275,7 +309,10 @@ def _rivals(parts: Separation, natural: Natural, found: Estimate) -> list[str]:
             continue
         seen.append(there)
         _, values, _ = natural.at(np.asarray(parts.joined(other.point.location, jnp.asarray(other.noise))))
-        numbers = ", ".join(f"{name}={value:.3g}" for name, value in zip(natural.names, values, strict=True))
+        scalars = [(name, value) for name, value in zip(natural.names, values, strict=True) if "[" not in name]
+        if not scalars:
+            continue  # a network's weights say nothing to people
+        numbers = ", ".join(f"{name}={value:.3g}" for name, value in scalars[:LISTED])
         told.append(
             f"Another optimum fits nearly as well, by {other.loss - found.loss:.2g} less in log-likelihood: {numbers}. "
             "The data do not tell which is right: bound the parameters, or add data."
@@ -289,8 +326,8 @@ def _remarks(diagnostics: dict[str, Any]) -> list[str]:
     remarks = []
     if free <= 0:
         remarks.append(
-            f"{n} observations for {n - free} parameters of the curve, which can follow the data wherever they go: fix "
-            "parameters, or add data."
+            f"{n} observations for {n - free:.4g} parameters of the curve, which can follow the data wherever they go: "
+            "fix parameters, or add data."
         )
     size = diagnostics["reduced_chi_squared"] ** 0.5
     if diagnostics["p_chi_squared"] < SUSPECT and size > NEGLIGIBLE:

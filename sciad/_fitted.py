@@ -14,7 +14,7 @@ from scipy import stats as st
 from sciad._errors import OptionError
 from sciad._regression import Natural, natural_covariance
 from sciad._results import RESULTS
-from sciad._vector import Vectorized
+from sciad.problems.separation import Separation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Fit:
         ``log_likelihood``, ``aic`` and ``bic``; ``observations``, ``degrees_of_freedom``, ``reduced_chi_squared``;
         ``condition_number`` of the scaled Jacobian; and ``residual_tests``, by field.
     loss
-        Negative log-likelihood at the estimate; infinite if there is none.
+        Negative log-likelihood at the estimate, and what priors add if they count; infinite if there is no estimate.
     result
         How the optimisation ended; in words, `message`.
     stats
@@ -57,7 +57,7 @@ class Fit:
     stats: dict[str, Any]
     warnings: list[str]
     _natural: Natural = dataclasses.field(repr=False)
-    _full: Vectorized = dataclasses.field(repr=False)
+    _parts: Separation = dataclasses.field(repr=False)
     _vector: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
     _covariance: Float[np.ndarray, "d d"] = dataclasses.field(repr=False)
     _noise_estimated: bool = dataclasses.field(repr=False)
@@ -112,7 +112,7 @@ class Fit:
         return limits.assign_coords(limit=["lower", "upper"])
 
     def _predict(self, vector: jax.Array, times: ArrayLike | Sequence[float] | None) -> jax.Array:
-        return self.problem.with_forward_sensitivities().predict(self._full.program(vector), times).mean
+        return self.problem.with_forward_sensitivities().predict(self._parts.full.program(vector), times).mean
 
     def _quantile(self, what: str, level: float) -> float:
         if not 0 < level < 1:
@@ -123,5 +123,5 @@ class Fit:
 
     def __str__(self) -> str:
         table = self.table().to_string(float_format="{:.4g}".format)
-        lines = [table, f"negative log-likelihood {self.loss:.4f}", self.message]
+        lines = [table, f"negative log-likelihood {-self.diagnostics['log_likelihood']:.4f}", self.message]
         return "\n".join(lines + [text for text in self.warnings if text != self.message])

@@ -1,7 +1,7 @@
 """`Param`: an array together with what a study needs to know about it."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -147,8 +147,14 @@ class Param(eqx.Module):
     def __float__(self) -> float:
         return float(self.array)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.array, dtype=dtype, copy=copy)
+
     def __len__(self) -> int:
         return len(self.array)
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self.array)  # by `__getitem__` it would not end: JAX's indices stop at the last entry
 
     def __getitem__(self, index: Any) -> Array:
         return self.array[index]

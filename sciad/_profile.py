@@ -11,7 +11,6 @@ from scipy import stats as st
 from scipy.interpolate import PchipInterpolator
 
 from sciad._errors import InputError, OptionError, check_names
-from sciad.problems.separation import Separation
 from sciad.solvers.least_squares import Estimate, LeastSquares
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class _Walker:
     """Steps along one parameter while the others follow."""
 
     def __init__(self, fit: "Fit", solver: LeastSquares, threshold: float) -> None:
-        self._parts = Separation(fit.problem, fit._full)
+        self._parts = fit._parts
         self._fit, self._solver = fit, dataclasses.replace(solver, starts=0)
         self.threshold = threshold
 

@@ -14,6 +14,7 @@ from sciad._vector import Vectorized
 
 LOOSE = 1e-7  # a singular value this small, relative to the largest after scaling, is rounding of the solves
 SHALLOW = 1e-3  # a curvature of the loss this small: the noise's parameter is unknown by a factor of exp(30)
+SEVERAL = 4  # undetermined combinations that are told one by one
 SHAPIRO = 5000  # residuals beyond which the p-value of Shapiro and Wilk is not calibrated
 
 
@@ -64,6 +65,11 @@ def _open(covariance: Float[np.ndarray, "p p"], directions: Float[np.ndarray, "k
 def _undetermined(directions: Float[np.ndarray, "k p"], names: Sequence[str]) -> list[str]:
     warnings = []
     labels = list(names)
+    if len(directions) > SEVERAL:
+        return [
+            f"The data leave {len(directions)} of {len(names)} combinations of the parameters open: fix parameters, "
+            "add data, or give priors that count (`fit(priors=True)`)."
+        ]
     for direction in directions:
         heaviest = np.argsort(-np.abs(direction), kind="stable")[:4]
         involved = [labels[i] for i in sorted(heaviest.tolist()) if abs(direction[i]) > 0.1]

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = {"sciad._fit", "sciad._profile", "sciad._sample", "sciad._tree", "sciad._tune"}  # and what one verb alone uses
+# The verbs, and what one verb alone uses.
+VERBS = {"sciad._fit", "sciad._fitted", "sciad._profile", "sciad._sample", "sciad._sindy", "sciad._tree", "sciad._tune"}
 
 
 def floor(name):

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from scipy.interpolate import make_smoothing_spline
 
 from sciad._errors import InputError
+from sciad._penalty import Penalty
 from sciad._roles import unwrap
 from sciad._vector import Vectorized, vectorize, with_values
 from sciad.problems.ode import ODEProblem, ODEProgram
@@ -34,6 +35,7 @@ FEWEST = 5  # observations of a state that a smoothing spline needs
 RTOL = 1e-8  # of Gauss-Newton
 EDGE = 0.02  # share of the interval at either end where slopes of a spline are worst
 STEPS = 200
+PRIORS = 0.01  # their weight: slopes of a good match are off by about so much of their size
 
 
 class Smoothed(NamedTuple):
@@ -98,10 +100,11 @@ def _roughness(times: np.ndarray, values: np.ndarray) -> float:
     return float(max(np.sum((values - fitted) * fitted) / rough, 0.0)) if rough > 0 else 0.0
 
 
-def gradient_matching(problem: ODEProblem, program: PyTree) -> ODEProgram:
+def gradient_matching(problem: ODEProblem, program: PyTree, *, priors: bool = False) -> ODEProgram:
     """Return the program with the model's inner parameters matched to the slopes of smoothed data.
 
-    Initial states and noise stay as they are.
+    Initial states and noise stay as they are. If priors count, they are weighed against slopes in units of a percent
+    of their size.
 
     Raises
     ------
@@ -127,8 +130,9 @@ def gradient_matching(problem: ODEProblem, program: PyTree) -> ODEProgram:
         return full.program(full.vector)
     data = smoothed(problem)
     size = np.sqrt(np.mean(data.slopes**2, axis=0))
-    misfit = _Misfit(full, Smoothed(*map(jnp.asarray, data)), jnp.asarray(np.where(size > 0, size, 1.0)), problem)
-    start, linear = _by_linear_least_squares(misfit)
+    size = jnp.asarray(np.where(size > 0, size, 1.0))
+    misfit = _Misfit(full, Smoothed(*map(jnp.asarray, data)), size, Penalty(full) if priors else None, problem)
+    start, linear = (full.vector, False) if priors else _by_linear_least_squares(misfit)
     return full.program(start if linear else _by_gauss_newton(misfit, start))
 
 
@@ -138,6 +142,7 @@ class _Misfit(eqx.Module):
     full: Vectorized
     data: Smoothed
     size: Float[Array, " states"]
+    penalty: Penalty | None
     problem: ODEProblem = eqx.field(static=True)
 
     @property
@@ -153,7 +158,11 @@ class _Misfit(eqx.Module):
 
     def of_location(self, location: Array, start: Array) -> Array:
         """Return the misfit of the model's part of the unconstrained vector, the rest being that of `start`."""
-        return self._of(self.full.program(start.at[self.places].set(location)))
+        vector = start.at[self.places].set(location)
+        of_slopes = self._of(self.full.program(vector))
+        if self.penalty is None:
+            return of_slopes
+        return jnp.concatenate([of_slopes, PRIORS * self.penalty(self.full, vector)])
 
     @property
     def places(self) -> np.ndarray:

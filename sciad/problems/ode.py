@@ -221,6 +221,15 @@ class ODEProblem:
 
         return Prediction(*over_experiments(self, one, program))
 
+    def states_at(
+        self, program: PyTree, times: ArrayLike | Sequence[float] | None = None
+    ) -> Float[Array, "experiments times states"]:
+        """Return the states at the observed, or at other, times, those not observed too; NaN where a solve fails."""
+        program = unwrap(self.complete(program))
+        times = self.observations.times if times is None else asked_times(times, self.t0)
+        states, ok = over_experiments(self, lambda model, setting: simulate(self, model, setting, times), program)
+        return jnp.where(ok[:, None, None], states, jnp.nan)
+
     def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
         """Return the initial state of each experiment, of a program without roles."""
         experiments = (len(self.observations.values),)

@@ -13,6 +13,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import IdentityTransform
 from scipy.stats import norm, qmc
 
+from sciad._penalty import Penalty
 from sciad._vector import Site, Vectorized
 from sciad.problems.easing import nudged, shortened, thinned
 from sciad.problems.likelihood import Prediction
@@ -30,10 +31,11 @@ class Separation(eqx.Module):
     """
 
     full: Vectorized
+    penalty: Penalty | None
     problem: ODEProblem = eqx.field(static=True)
 
-    def __init__(self, problem: ODEProblem, full: Vectorized) -> None:
-        self.full = full
+    def __init__(self, problem: ODEProblem, full: Vectorized, *, priors: bool = False) -> None:
+        self.full, self.penalty = full, Penalty(full) if priors else None
         forward = self.location.size <= MANY * problem.observations.observed.sum()
         self.problem = problem.with_sensitivity("forward" if forward else "reverse")
 
@@ -56,16 +58,25 @@ class Separation(eqx.Module):
     def _is_noise(self) -> np.ndarray:
         return np.array([name.startswith("noise.") for name in self.full.names])
 
+    @property
+    def observations(self) -> int:
+        """Number of observations: of residuals that are not of priors."""
+        return int(self.problem.observations.observed.sum())
+
     def joined(self, location: Array, noise: Array) -> Array:
         """Return the whole vector."""
         places = np.argsort(np.concatenate([self.location, self.noise]))
         return jnp.concatenate([location, noise])[places]
 
     def residuals(self, location: Array, noise: Array) -> tuple[Array, Any]:
-        """Return the residuals of what was observed, `REJECTED` where a solve fails, and what `noise_loss` needs."""
+        """Return the residuals of what was observed, then of the location's priors, and what `noise_loss` needs.
+
+        They are `REJECTED` where a solve fails.
+        """
         program = self.full.program(self.joined(location, noise))
         residuals, prediction = self.problem.residuals(program)
-        return _accepted(residuals[self.problem.observations.observed], prediction), (location, prediction)
+        residuals = self._with_priors(residuals[self.problem.observations.observed], location, noise)
+        return _accepted(residuals, prediction), (location, prediction)
 
     def nudged(self, location: Array, noise: Array, gain: Array) -> tuple[Array, Any]:
         """Return the residuals of the problem eased by nudges, and nothing; see `sciad.problems.easing`."""
@@ -78,13 +89,35 @@ class Separation(eqx.Module):
     def _eased(self, way: Callable[..., Any], location: Array, noise: Array, ease: Array) -> tuple[Array, Any]:
         program, problem = self.full.program(self.joined(location, noise)), thinned(self.problem)
         residuals, prediction = way(problem, program, ease)
-        return _accepted(residuals[problem.observations.observed], prediction), ()
+        residuals = self._with_priors(residuals[problem.observations.observed], location, noise)
+        return _accepted(residuals, prediction), ()
+
+    def _with_priors(self, residuals: Array, location: Array, noise: Array) -> Array:
+        if self.penalty is None:
+            return residuals
+        of_location, _ = self._of_priors(location, noise)
+        return jnp.concatenate([residuals, of_location])
+
+    def _of_priors(self, location: Array, noise: Array) -> tuple[Array, Array]:
+        """Return the residuals of the priors of either part."""
+        if self.penalty is None:
+            return location[:0], noise[:0]
+        of_all = self.penalty(self.full, self.joined(location, noise))
+        is_noise = self._is_noise[self.penalty.places(self.full)]
+        return of_all[~is_noise], of_all[is_noise]
 
     def noise_loss(self, noise: Array, found: Any) -> Array:
-        """Return the negative log-likelihood of noise parameters, the predictions being what they are."""
+        """Return the loss at noise parameters, the predictions being what they are.
+
+        It is the negative log-likelihood and, if priors count, the fall of their log-densities from their maxima.
+        """
         location, prediction = found
         program = self.full.program(self.joined(location, noise))
-        return -jnp.sum(self.problem.log_likelihoods(program, prediction))
+        return self.prior_loss(location, noise) - jnp.sum(self.problem.log_likelihoods(program, prediction))
+
+    def prior_loss(self, location: Array, noise: Array) -> Array:
+        """Return how far the priors' log-densities are below their maxima; zero if priors do not count."""
+        return sum((jnp.sum(r**2) / 2 for r in self._of_priors(location, noise)), start=jnp.zeros((), location.dtype))
 
     def scores(self, noise: Array, found: Any) -> Float[Array, "experiments times fields"]:
         """Return quantile residuals; see `ODEProblem.scores`."""
@@ -95,7 +128,9 @@ class Separation(eqx.Module):
         """Return what turns rows of the residuals' Jacobian into rows whose squares are the expected information."""
         location, prediction = found
         program = self.full.program(self.joined(location, noise))
-        return self.problem.weights(program, prediction)[self.problem.observations.observed]
+        of_data = self.problem.weights(program, prediction)[self.problem.observations.observed]
+        of_location, _ = self._of_priors(location, noise)
+        return jnp.concatenate([of_data, jnp.ones_like(of_location)])
 
     def about_constants(self, location: Array, noise: Array) -> Float[Array, "experiments times fields"]:
         """Return the residuals about each field's median, zero where nothing was observed."""
