@@ -24,10 +24,10 @@ from sciad._regression import (
 from sciad._results import RESULTS
 from sciad._vector import Vectorized, vectorize
 from sciad.problems.easing import gains, horizons
-from sciad.problems.matching import gradient_matching
+from sciad.problems.matching import gradient_matching, smooth_prediction
 from sciad.problems.ode import ODEProblem
 from sciad.problems.separation import Separation
-from sciad.solvers.least_squares import Estimate, LeastSquares, Path, Way
+from sciad.solvers.least_squares import Estimate, LeastSquares, Path, Way, best_noise
 
 # By the optimiser's rule, or where a solver's rounding lets no step descend any more: the distance then decides.
 ENDED = (RESULTS.successful, RESULTS.nonlinear_divergence)
@@ -124,7 +124,7 @@ def fit(
     _check_priors(full, priors=priors)
     locations = parts.starts(solver.starts, as_key(key))
     # --- estimate ---
-    noise = np.asarray(full.vector)[parts.noise]
+    noise = _first_noise(parts) if priors else np.asarray(full.vector)[parts.noise]
     constant = parts.about_constants(jnp.asarray(locations[0]), jnp.asarray(noise))[parts.problem.observations.observed]
     path = Path(
         [Way(parts.nudged, *gains(problem)), Way(parts.shortened, *horizons(problem))],
@@ -168,6 +168,20 @@ def _check_priors(full: Vectorized, *, priors: bool) -> None:
         msg = "fit(priors=True): no inner parameter has a prior. Give priors with `sd.param(prior=...)` or `sd.mark`, "
         msg += "or leave `priors` out."
         raise InputError(msg)
+
+
+def _first_noise(parts: Separation) -> np.ndarray:
+    """Return the noise about smoothed data, where they can be smoothed.
+
+    Priors count by what the noise is taken for: too much of it, and they are all that is heeded.
+    """
+    given = np.asarray(parts.full.vector)
+    try:
+        found = given[parts.location], smooth_prediction(parts.problem)
+    except InputError:
+        return given[parts.noise]
+    best = best_noise(parts.noise_loss, given[parts.noise], found)
+    return best.noise if best.settled else given[parts.noise]
 
 
 def _doubtful(parts: Separation, found: Estimate) -> bool:

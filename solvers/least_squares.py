@@ -257,7 +257,7 @@ class _Search:
         rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
         while True:
             solved = self._solve(self._residuals, point.location, self._settings.max_steps, noise)
-            best = self._best_noise(noise, self.evaluate(solved.location, noise).at.predictions)
+            best = best_noise(self._noise_loss, noise, self.evaluate(solved.location, noise).at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
             point, noise = self.evaluate(solved.location, best.noise), best.noise
             self.steps, rounds = self.steps + int(solved.steps), rounds - 1
@@ -330,13 +330,6 @@ class _Search:
             point, ease, ratio = further, harder, max(ratio**1.5, LONGEST_STEP)
         return point.location
 
-    def _best_noise(self, noise: np.ndarray, predictions: PyTree) -> "_Noise":
-        def at(v: np.ndarray) -> tuple[float, np.ndarray]:
-            loss, slope = _noise_slope(self._noise_loss, jnp.asarray(v), predictions)
-            return float(loss), np.asarray(slope)
-
-        return _minimum(at, noise)
-
 
 def _best(tries: Sequence[Estimate]) -> Estimate | None:
     return min(tries, key=lambda t: t.loss, default=None)
@@ -348,16 +341,26 @@ def _agreed(tries: Sequence[Estimate], number: int) -> bool:
     return best is not None and sum(t.loss - best.loss < ALIKE for t in tries) >= number
 
 
-class _Noise(NamedTuple):
-    """A minimum of the noise's loss."""
+class Noise(NamedTuple):
+    """A minimum of the noise's loss, if it is `settled`."""
 
-    noise: np.ndarray
+    noise: Float[np.ndarray, " q"]
     loss: float
-    hessian: np.ndarray
+    hessian: Float[np.ndarray, "q q"]
     settled: bool
 
 
-def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> _Noise:
+def best_noise(noise_loss: NoiseLoss, noise: Float[np.ndarray, " q"], predictions: PyTree) -> Noise:
+    """Minimise ``noise_loss(noise, predictions)`` over the noise."""
+
+    def at(v: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, slope = _noise_slope(noise_loss, jnp.asarray(v), predictions)
+        return float(loss), np.asarray(slope)
+
+    return _minimum(at, noise)
+
+
+def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> Noise:
     """Minimise by Newton steps at most `REACH` long, halved until the loss falls."""
     loss, slope = at(noise)
     gains = [np.inf, np.inf]
@@ -365,7 +368,7 @@ def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
         curvature = _hessian(at, noise)
         # Where two steps in a row gain nothing, the loss has a limit in that direction: Poisson's, say.
         if np.max(np.abs(slope), initial=0.0) <= FLAT or max(gains[-2:]) <= GAINLESS:
-            return _Noise(noise, loss, curvature, settled=True)
+            return Noise(noise, loss, curvature, settled=True)
         values, axes = np.linalg.eigh(curvature)
         step = -axes @ (axes.T @ slope / np.maximum(np.abs(values), 1e-8))  # absolute: downhill from saddles too
         step *= min(1.0, REACH / np.linalg.norm(step))
@@ -375,7 +378,7 @@ def _minimum(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
             break
         gains.append(loss - found[1])
         noise, loss, slope = found
-    return _Noise(noise, loss, _hessian(at, noise), settled=False)
+    return Noise(noise, loss, _hessian(at, noise), settled=False)
 
 
 def _hessian(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from sciad._errors import InputError
 from sciad._penalty import Penalty
 from sciad._roles import unwrap
 from sciad._vector import Vectorized, vectorize, with_values
+from sciad.problems.likelihood import Prediction
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.simulation import right_hand_side
 from sciad.solvers.gauss_newton import GaussNewton
@@ -70,6 +71,22 @@ def smoothed(problem: ODEProblem) -> Smoothed:
         slopes = np.stack([curve.derivative()(times) for curve in curves.values()], axis=-1)
         parts.append(Smoothed(times, states, slopes, np.full(len(times), experiment)))
     return Smoothed(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def smooth_prediction(problem: ODEProblem) -> Prediction:
+    """Return smoothing splines of all fields, as if they had been predicted: how far the data scatter about them.
+
+    Raises
+    ------
+    InputError
+        If a field is seldom observed.
+    """
+    seen = problem.observations
+    curves = [
+        [_curve(problem, experiment, column, field)(seen.times) for column, field in enumerate(problem.fields)]
+        for experiment in range(len(seen.values))
+    ]
+    return Prediction(jnp.asarray(curves).transpose(0, 2, 1), jnp.ones(len(curves), bool))
 
 
 def _curve(problem: ODEProblem, experiment: int, column: int, state: str) -> Any:
