@@ -97,7 +97,7 @@ class Doses:
         duration: Numbers | None = None,
         rate: Numbers | None = None,
         every: Numbers | None = None,
-        repeats: int | Sequence[int] = 0,
+        repeats: Numbers = 0,
         kind: Kind | str = "add",
         experiment: Any = None,
         fraction: OfModel | None = None,
@@ -260,14 +260,12 @@ def _each(table: dict[str, np.ndarray], kind: Kind, labels: tuple[Any, ...] | No
 
 
 def _of_row(cls: type[Doses], row: pd.Series, columns: dict[str, str], state: str) -> Doses:
-    given = {argument: row[column] for argument, column in columns.items()}
-    for optional in ("duration", "rate", "every", "repeats"):
-        number = pd.to_numeric(given.get(optional), errors="coerce")
-        if optional in given and not number > 0 and not number < 0:
-            del given[optional]
-    if "every" in given and "repeats" not in given:
-        del given["every"]
-    return cls(row[state] if state in row.index else state, **given)
+    numbers = {a: float(pd.to_numeric(row[c], errors="coerce")) for a, c in columns.items() if a != "experiment"}
+    absent = [a for a in ("duration", "rate", "every", "repeats") if not abs(numbers.get(a, 0.0)) > 0]
+    absent += [a for a, b in (("every", "repeats"), ("repeats", "every")) if b in absent]
+    given = {a: number for a, number in numbers.items() if a not in absent}
+    label = row[columns["experiment"]] if "experiment" in columns else None
+    return cls(row[state] if state in row.index else state, experiment=label, **given)
 
 
 def _of_model(

@@ -98,8 +98,8 @@ def _from_event_to_event(
     gaps = events.time - begins
     # --- the observations of each segment, as many as that of the most, in its own time ---
     asked = jnp.asarray(times)
-    segments = jnp.searchsorted(events.time, asked)
-    firsts = jnp.searchsorted(segments, jnp.arange(begins.size))
+    segments = jnp.searchsorted(events.time, asked).astype(int)
+    firsts = jnp.searchsorted(segments, jnp.arange(begins.size)).astype(int)
     width = most_saved(schedule, doses, times)
     saved = asked[jnp.minimum(firsts[:, None] + jnp.arange(width)[None], asked.size - 1)]
     saved = (saved - begins[:, None]) / jnp.where(gaps > 0, gaps, 1.0)[:, None]
@@ -112,7 +112,11 @@ def _from_event_to_event(
         fed = (lambda t, y, _=None: field(t, y) + rate) if infused else field
         fed = fed if until is None else _resting(fed, until)
         solver = in_own_time(problem.solver, gap)
-        solution = solver(lambda s, y, _: gap * fed(begin + s * gap, y, None), y, ts=ts, t0=0.0, t1=1.0, throw=False)
+
+        def scaled(s: Real, y: Array, _: Any) -> Array:
+            return gap * fed(begin + s * gap, y, None)
+
+        solution = solver(scaled, y, ts=ts, t0=0.0, t1=1.0, throw=False, in_order=True)
         y = jnp.where(solution.ok, solution.y1, y)
         happened, rate = event.happen(y, rate)
         y = happened if until is None else jnp.where(event.time <= until, happened, y)
