@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -88,7 +89,8 @@ def input_arrays(data: xr.Dataset, names: Sequence[str], seen: Observations) -> 
             raise InputError(msg)
         experiments = seen.values.shape[0]
         by_experiment = seen.experiment in dims
-        arrays[name] = jnp.asarray(array if by_experiment else np.broadcast_to(array, (experiments, *array.shape)))
+        with jax.ensure_compile_time_eval():  # no traced arrays, even while something is traced
+            arrays[name] = jnp.asarray(array if by_experiment else np.broadcast_to(array, (experiments, *array.shape)))
     return arrays
 
 

@@ -24,6 +24,7 @@ from sciad.problems.likelihood import Likelihood, Prediction
 from sciad.problems.observations import Way, input_arrays, observations, ways
 from sciad.problems.schedule import check_solver, schedule, several
 from sciad.problems.simulation import Setting, over_experiments, simulate
+from sciad.problems.steady import SteadyState
 from sciad.solvers.ode import ODE, Sensitivity
 
 ATOL = 1e-6  # absolute tolerance of the default solver, for data of size one and above
@@ -60,7 +61,8 @@ class ODEProblem:
         `LogNormal`.
     initial
         Initial value of each state: a number (known) or a `param` (unknown), either with one value or one for each
-        experiment. Default for an observed state: unknown, guessed at its first observation, without prior.
+        experiment. Default for an observed state: unknown, guessed at its first observation, without prior. Or
+        `sciad.SteadyState`: every experiment begins at rest.
     observe
         How fields follow from states: a mapping from field to state, or a function ``(model, t, y) -> {field: value}``.
         Default: fields are the states of the same name.
@@ -100,7 +102,7 @@ class ODEProblem:
         fields: Sequence[str] | None = None,
         states: Sequence[str] | None = None,
         noise: AbstractNoise | Mapping[str, Any] | None = None,
-        initial: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | SteadyState | None = None,
         observe: Mapping[str, str] | Observe | None = None,
         inputs: Sequence[str] | Mapping[str, Way] = (),
         doses: Doses | Sequence[Doses] | None = None,
@@ -137,7 +139,13 @@ class ODEProblem:
         self.columns = {state: self.fields.index(field) for state, field in sources.items()}
         self._kept: dict[str, ODEProblem] = {}
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
-        self._initial = self._each_initial(dict(initial or {}), sources)
+        self.steady = initial if isinstance(initial, SteadyState) else None
+        if self.steady is not None:
+            self.steady.check(self.states, tuple(self.inputs))
+            for name in self.steady.inputs:
+                self.steady.before(name, len(self.observations.values))
+        given = initial.guess if isinstance(initial, SteadyState) else dict(initial or {})
+        self._initial = self._each_initial(given, sources)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -238,7 +246,7 @@ class ODEProblem:
         return Prediction(*over_experiments(self, one, program))
 
     def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
-        """Return the initial state of each experiment, of a program without roles."""
+        """Return the initial state of each experiment, or the guess of one at rest, of a program without roles."""
         experiments = (len(self.observations.values),)
         values = [jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states]
         return jnp.stack([jnp.broadcast_to(value, experiments) for value in values], axis=-1)

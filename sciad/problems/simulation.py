@@ -24,6 +24,11 @@ class Setting(NamedTuple):
     start: Float[Array, "*experiments states"]
     inputs: dict[str, Array]
     schedule: Schedule | None = None
+    ready: Bool[Array, "*experiments"] | None = None  # whether a start at rest was found; None where none is asked for
+
+    def also(self, ok: Bool[Array, ""]) -> Bool[Array, ""]:
+        """Return whether this one experiment is ready, too."""
+        return ok if self.ready is None else ok & self.ready
 
 
 def over_experiments(
@@ -35,6 +40,8 @@ def over_experiments(
     """
     schedule = jax.tree.map(jnp.asarray, problem.schedule)
     settings = Setting(problem.starts(program), problem.inputs, schedule)
+    if problem.steady is not None:
+        settings = problem.steady.at_rest(problem, program.model, settings)
     arrays = (settings, *map(jnp.asarray, rest))
     if len(settings.start) == 1:  # one solve, not a batch of one
         found = function(program.model, *jax.tree.map(lambda x: x[0], arrays))
@@ -82,7 +89,8 @@ def simulate(
     field = right_hand_side(problem, model, setting.inputs)
     field = field if until is None else _resting(field, until)
     solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
-    return jnp.where(solution.ok, solution.ys, 1.0), solution.ok
+    ok = setting.also(solution.ok)
+    return jnp.where(ok, solution.ys, 1.0), ok
 
 
 def _from_event_to_event(
@@ -124,7 +132,7 @@ def _from_event_to_event(
 
     parts: tuple[Array, Array, Array, Event] = (begins, gaps, saved, events)
     _, (states, each) = jax.lax.scan(segment, (y0, jnp.zeros_like(y0)), parts)
-    ok &= jnp.all(each)
+    ok = setting.also(ok & jnp.all(each))
     return jnp.where(ok, states[segments, jnp.arange(asked.size) - firsts[segments]], 1.0), ok
 
 
