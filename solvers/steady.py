@@ -1,13 +1,13 @@
 r"""Steady states of an equation, with derivatives by the implicit function theorem.
 
 The equation's own way to rest is followed by implicit Euler steps that grow as the slope falls (pseudo-transient
-continuation), until Newton's method takes over. Where linear combinations :math:`w^\top y` are conserved, the Jacobian J
-of f is singular and rest is not isolated. With P the projector onto all such w,
+continuation), until Newton's method takes over. Where linear combinations :math:`w^\top y` are conserved, the Jacobian
+J of f is singular and rest is not isolated. With P the projector onto all such w,
 
 .. math:: F(y) = f(y) - s\,P\,(y - y_\text{guess})
 
-has the isolated root that is at rest *and* has the totals of the guess; since :math:`w^\top F = -s\,w^\top(y -
-y_\text{guess})`, its Jacobian :math:`J - s P` has the eigenvalues of J with each zero of a conservation law replaced by -s.
+has the isolated root that is at rest *and* has the totals of the guess: :math:`w^\top F = -s\,w^\top(y -
+y_\text{guess})`. Its Jacobian :math:`J - s P` has the eigenvalues of J, each zero of a conservation law become -s.
 
 Source: C. T. Kelley and D. E. Keyes, *Convergence analysis of pseudo-transient continuation*, SIAM Journal on Numerical
 Analysis 35 (1998).

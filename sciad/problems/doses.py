@@ -23,7 +23,7 @@ class Dose(NamedTuple):
     amount: float
     state: str
     duration: float
-    kind: Kind
+    kind: str
     experiments: tuple[Any, ...] | None
 
 
@@ -171,7 +171,7 @@ class Doses:
         columns = {argument: column for argument, column in columns.items() if column is not None}
         for argument, column in columns.items():
             check_names(argument, [column], frame.columns, "no column of the table")
-        there = pd.to_numeric(frame[amount], errors="coerce").fillna(0.0) != 0.0
+        there = np.nan_to_num(_coerced(frame[amount])) != 0.0
         if not there.any():
             msg = f"No row of the table has an amount in {amount!r}: there is no dose."
             raise InputError(msg)
@@ -199,8 +199,8 @@ def _numbers(name: str, values: Any) -> np.ndarray:
         msg = f"Doses({name}={values!r}): expected numbers."
         raise InputError(msg) from None
     if not np.isfinite(numbers).all():
-        msg = f"Doses({name}=...) holds {np.sum(~np.isfinite(numbers))} missing or infinite values: every dose needs its "
-        msg += f"{name}."
+        msg = f"Doses({name}=...) holds {np.sum(~np.isfinite(numbers))} missing or infinite values: every dose needs "
+        msg += f"its {name}."
         raise InputError(msg)
     return numbers
 
@@ -250,7 +250,7 @@ def _labels(experiment: Any) -> tuple[Any, ...] | None:
     return tuple(np.atleast_1d(np.asarray(experiment, object)).tolist())
 
 
-def _each(table: dict[str, np.ndarray], kind: Kind, labels: tuple[Any, ...] | None) -> list[Dose]:
+def _each(table: dict[str, np.ndarray], kind: str, labels: tuple[Any, ...] | None) -> list[Dose]:
     rows = zip(*(table[c].tolist() for c in ("time", "amount", "state", "duration", "every", "repeats")), strict=True)
     return [
         Dose(time + i * every, amount, str(state), duration, kind, labels)
@@ -260,12 +260,17 @@ def _each(table: dict[str, np.ndarray], kind: Kind, labels: tuple[Any, ...] | No
 
 
 def _of_row(cls: type[Doses], row: pd.Series, columns: dict[str, str], state: str) -> Doses:
-    numbers = {a: float(pd.to_numeric(row[c], errors="coerce")) for a, c in columns.items() if a != "experiment"}
+    numbers = {a: float(_coerced(row[c])) for a, c in columns.items() if a != "experiment"}
     absent = [a for a in ("duration", "rate", "every", "repeats") if not abs(numbers.get(a, 0.0)) > 0]
     absent += [a for a, b in (("every", "repeats"), ("repeats", "every")) if b in absent]
-    given = {a: number for a, number in numbers.items() if a not in absent}
+    given: dict[str, Any] = {a: number for a, number in numbers.items() if a not in absent}
     label = row[columns["experiment"]] if "experiment" in columns else None
-    return cls(row[state] if state in row.index else state, experiment=label, **given)
+    return cls(str(row[state]) if state in row.index else state, experiment=label, **given)
+
+
+def _coerced(values: Any) -> np.ndarray:
+    """Return numbers, NaN for what is none: files write a dot for a missing value."""
+    return np.asarray(pd.to_numeric(values, errors="coerce"), float)
 
 
 def _of_model(

@@ -40,8 +40,8 @@ class Event(NamedTuple):
     """What happens at the end of a segment, with fractions and lags of a model put in."""
 
     time: Float[Array, "*events"]
-    state: Int[Array, "*events"]
-    keep: Float[Array, "*events"]
+    state: Int[Array | np.ndarray, "*events"]
+    keep: Float[Array | np.ndarray, "*events"]
     shift: Float[Array, "*events"]
     rate: Float[Array, "*events"]
 
@@ -127,8 +127,8 @@ def _check_time(dose: Dose, t0: float, seen: Observations) -> None:
         msg = f"{what}, before the solve starts at t0={t0:g}: lower t0, or give the state that follows as `initial`."
         raise InputError(msg)
     if dose.time >= seen.times[-1]:
-        msg = f"{what}, and the last time of the data is {seen.times[-1]:g}: nothing could show it. Leave it out, lower "
-        msg += f"`repeats`, or give the data a later {seen.time} with missing values."
+        msg = f"{what}, and the last time of the data is {seen.times[-1]:g}: nothing could show it. Leave it out, "
+        msg += f"lower `repeats`, or give the data a later {seen.time} with missing values."
         raise InputError(msg)
 
 

@@ -100,8 +100,10 @@ def _from_event_to_event(
 
     An observation belongs to the segment at whose end, or in which, it is; a state saved at an event is the one before.
     """
-    y0, (schedule, doses) = setting.start, (problem.schedule, problem.doses)
-    events, ok = prepared(setting.schedule, doses, model, problem.states, problem.t0, times[-1])
+    y0, doses = setting.start, problem.doses
+    schedule: Any = problem.schedule
+    mine: Any = setting.schedule
+    events, ok = prepared(mine, doses, model, problem.states, problem.t0, times[-1])
     begins = jnp.concatenate([jnp.asarray(problem.t0, events.time.dtype)[None], events.time[:-1]])
     gaps = events.time - begins
     # --- the observations of each segment, as many as that of the most, in its own time ---

@@ -101,8 +101,9 @@ class SteadyState:
         """
         values = np.asarray(self.inputs[name], float)
         if values.shape not in ((), (1,), (experiments,)) or not np.isfinite(values).all():
-            msg = f"SteadyState(inputs={{{name!r}: ...}}) has {np.sum(~np.isfinite(values))} missing or infinite values "
-            msg += f"and shape {values.shape}; expected one number, or one for each of the {experiments} experiments."
+            missing, many = np.sum(~np.isfinite(values)), f"one for each of the {experiments} experiments"
+            msg = f"SteadyState(inputs={{{name!r}: ...}}) has {missing} missing or infinite values and shape "
+            msg += f"{values.shape}; expected one number, or {many}."
             raise InputError(msg)
         return jnp.broadcast_to(jnp.asarray(values), (experiments,))
 
