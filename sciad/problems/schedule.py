@@ -177,8 +177,9 @@ def most_saved(events: Schedule, doses: Sequence[Doses], times: Float[np.ndarray
     """Return how many of the times lie between two events at most; all of them, where lags move the events."""
     if any(d.lag is not None for d in doses):
         return len(times)
-    ends = np.minimum(np.asarray(events.times), times[-1])
-    return max(int(np.bincount(np.searchsorted(row, times)).max()) for row in ends)
+    exact = jnp.result_type(float)  # in which they are compared again while solving
+    ends, asked = np.minimum(np.asarray(events.times), times[-1]).astype(exact), times.astype(exact)
+    return max(int(np.bincount(np.searchsorted(row, asked)).max()) for row in ends)
 
 
 def check_solver(solver: ODE) -> None:
