@@ -52,6 +52,7 @@ def steady_state(
 
     Examples
     --------
+    >>> jax.config.update("jax_enable_x64", True)
     >>> filling = lambda level: lambda y: level - 2.0 * y
     >>> value, ok = steady_state(filling(3.0), jnp.array([0.0]))
     >>> float(value[0]), bool(ok)
@@ -72,13 +73,14 @@ def steady_state(
         return slope(y) - rate * (laws @ (y - guess))
 
     near = jax.lax.stop_gradient(_settled(pinned, guess, size))
-    ok = _is_rest(pinned, near, size) & (_norm(jax.lax.stop_gradient(laws @ (near - guess))) <= EXACT * size)
-    ok &= jnp.all(near >= -AT_REST * size) if positive else True
+    drift = _norm(jax.lax.stop_gradient(laws @ (near - guess)))
+    ok = _is_rest(pinned, near, size) & (drift <= _least(EXACT, near) * size)
+    ok &= jnp.all(near >= -_least(AT_REST, near) * size) if positive else True
 
     def safe(y: Array, _: None) -> Array:
         return jnp.where(ok, pinned(y), guess - y)
 
-    newton = optx.Newton(rtol=AT_REST, atol=AT_REST)
+    newton = optx.Newton(rtol=_least(AT_REST, guess), atol=_least(AT_REST, guess))
     begin = jnp.where(ok, near, jax.lax.stop_gradient(guess))
     found = optx.root_find(safe, newton, begin, max_steps=NEWTON, throw=False).value
     return jnp.where(ok, found, jax.lax.stop_gradient(guess)), ok
@@ -91,7 +93,7 @@ def _laws(jacobian: Array) -> Array:
     """
     still = jax.lax.stop_gradient(jacobian)
     left, values, right = jnp.linalg.svd(still)
-    null = values <= RANK * jnp.max(values)
+    null = values <= _least(RANK, values) * jnp.max(values)
     inverse = (right.T * jnp.where(null, 0.0, 1.0 / jnp.where(null, 1.0, values))[None]) @ left.T
     projector = (left * null.astype(left.dtype)[None]) @ left.T
     change = projector @ (jacobian - still) @ inverse
@@ -100,11 +102,11 @@ def _laws(jacobian: Array) -> Array:
 
 def _settled(slope: Slope, guess: Array, size: Array) -> Array:
     """Follow the equation to rest: steps ``(1/h - J) dy = f`` with h growing as the slope falls."""
-    unit = jnp.eye(guess.size, dtype=guess.dtype)
+    unit, close = jnp.eye(guess.size, dtype=guess.dtype), _least(AT_REST, guess)
 
     def unsettled(carry: tuple[Array, ...]) -> Array:
         _, _, moved, count = carry
-        return (moved > AT_REST * size) & (count < STEPS)
+        return (moved > close * size) & (count < STEPS)
 
     def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
         y, h, _, count = carry
@@ -113,7 +115,7 @@ def _settled(slope: Slope, guess: Array, size: Array) -> Array:
         after = y + change
         ratio = _norm(value) / jnp.maximum(_norm(slope(after)), jnp.finfo(y.dtype).tiny)
         # What is moved counts once steps are long against all time scales: short ones move little anywhere.
-        long = h * jnp.max(jnp.abs(jacobian)) > 1.0 / AT_REST
+        long = h * jnp.max(jnp.abs(jacobian)) > 1.0 / close
         return after, h * jnp.clip(ratio, 0.5, GROWTH), jnp.where(long, _norm(change), jnp.inf), count + 1
 
     first = slope(guess)
@@ -130,8 +132,13 @@ def _is_rest(slope: Slope, y: Array, size: Array) -> Array:
     there = jnp.all(jnp.isfinite(jacobian)) & jnp.all(jnp.isfinite(y)) & jnp.all(jnp.isfinite(value))
     jacobian = jnp.where(there, jacobian, -jnp.eye(y.size, dtype=y.dtype))
     slow = jnp.max(jnp.real(jnp.linalg.eigvals(jacobian)))
-    still = _norm(jnp.linalg.solve(jacobian, value)) <= EXACT * jnp.maximum(size, _norm(y))
-    return there & still & (slow < -STABLE * jnp.max(jnp.abs(jacobian)))
+    still = _norm(jnp.linalg.solve(jacobian, value)) <= _least(EXACT, y) * jnp.maximum(size, _norm(y))
+    return there & still & (slow < -_least(STABLE, y) * jnp.max(jnp.abs(jacobian)))
+
+
+def _least(tolerance: float, x: Array) -> float:
+    """Return the tolerance, or what rounding in the array's precision leaves of it."""
+    return max(tolerance, 50 * float(jnp.finfo(x.dtype).eps))
 
 
 def _norm(x: Array) -> Array:

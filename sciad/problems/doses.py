@@ -75,7 +75,8 @@ class Doses:
 
     Examples
     --------
-    >>> import sciad as sd, xarray as xr
+    >>> import jax, sciad as sd, xarray as xr
+    >>> jax.config.update("jax_enable_x64", True)
     >>> data = xr.Dataset({"drug": ("hour", [0.0, 4.0, 4.0])}, coords={"hour": [0.0, 1.0, 2.0]})
     >>> twice = Doses("drug", time=0.0, amount=8.0, every=1.0, repeats=1)
     >>> problem = sd.ODEProblem(data, doses=twice, noise=sd.Normal(), initial={"drug": 0.0})

@@ -51,6 +51,7 @@ class SteadyState:
     Examples
     --------
     >>> import sciad as sd, xarray as xr
+    >>> jax.config.update("jax_enable_x64", True)
     >>> data = xr.Dataset({"level": ("hour", [2.0, 3.0]), "flow": ("hour", [6.0, 6.0])}, coords={"hour": [0.0, 50.0]})
     >>> rest = SteadyState({"level": 1.0}, inputs={"flow": 4.0})
     >>> problem = sd.ODEProblem(data, fields="level", inputs="flow", initial=rest, noise=sd.Normal())
