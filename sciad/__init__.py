@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
-    from sciad.problems import ODEProblem, ODEProgram, gradient_matching
+    from sciad.problems import Doses, ODEProblem, ODEProgram, SteadyState, gradient_matching
     from sciad.solvers import HMC, NUTS, ODE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
-    "sciad.problems": ("ODEProblem", "ODEProgram", "gradient_matching"),
+    "sciad.problems": ("Doses", "ODEProblem", "ODEProgram", "SteadyState", "gradient_matching"),
     "sciad.solvers": ("HMC", "NUTS", "ODE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -61,6 +61,7 @@ __all__ = [
     "ODE",
     "RESULTS",
     "Discovery",
+    "Doses",
     "Fit",
     "Formula",
     "GaussNewton",
@@ -79,6 +80,7 @@ __all__ = [
     "Roles",
     "SciadError",
     "Split",
+    "SteadyState",
     "StudentT",
     "Vectorized",
     "Warmup",

@@ -126,8 +126,10 @@ def fit(
     # --- estimate ---
     noise = _first_noise(parts) if priors else np.asarray(full.vector)[parts.noise]
     constant = parts.about_constants(jnp.asarray(locations[0]), jnp.asarray(noise))[parts.problem.observations.observed]
+    # A nudged prediction goes from datum to datum, and knows nothing of what happens between them.
+    nudges = [Way(parts.nudged, *gains(problem))] if problem.schedule is None else []
     path = Path(
-        [Way(parts.nudged, *gains(problem)), Way(parts.shortened, *horizons(problem))],
+        [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
         exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),

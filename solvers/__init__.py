@@ -8,6 +8,7 @@ from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.least_squares import LeastSquares
 from sciad.solvers.ode import ODE, ODESolution
+from sciad.solvers.steady import steady_state
 from sciad.solvers.warmup import Warmup
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "LeastSquares",
     "ODESolution",
     "Warmup",
+    "steady_state",
 ]

@@ -171,6 +171,7 @@ class ODE(eqx.Module):
         t0: Real | None = None,
         t1: Real | None = None,
         throw: bool = True,
+        in_order: bool = False,
     ) -> ODESolution:
         """Solve ``dy/dt = field(t, y, args)`` from ``y(t0) = y0``.
 
@@ -186,6 +187,9 @@ class ODE(eqx.Module):
             Times at which to save, in order from `t0` to `t1`; default: the end alone.
         t0, t1
             The interval; default: first and last of `ts`.
+        in_order
+            Traced times are known to be in order and within the interval: no check is made at run time, and a small
+            solve is compiled as one function, as it is with times that are not traced.
         throw
             Raise if the solve fails; otherwise see `ODESolution.ok`. Derivatives of a failed solve are zero.
 
@@ -202,7 +206,7 @@ class ODE(eqx.Module):
             The solve failed and `throw` is true.
         """
         flat, unravel = _flatten_state(y0)
-        times = _interval(t0, t1, ts, self.dt0, flat.dtype)
+        times = _interval(t0, t1, ts, self.dt0, flat.dtype, in_order)
         plain = times.times if isinstance(times, KnownTimes) else times
 
         def flat_field(t: Real, y: Array) -> Array:
@@ -316,7 +320,9 @@ def _convert(function: Callable, t: Real, y: Array) -> _Converted:
     return _Converted(closed.jaxpr, [jnp.asarray(x) for x in closed.consts])
 
 
-def _interval(t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype: Any) -> Times | KnownTimes:
+def _interval(
+    t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype: Any, in_order: bool
+) -> Times | KnownTimes:
     """Return times in the state's precision; known ones are checked, and stay NumPy arrays."""
     if ts is None and (t0 is None or t1 is None):
         msg = "ODE needs times: give `ts=` (when to save), or `t0=` and `t1=`."
@@ -327,7 +333,7 @@ def _interval(t0: Real | None, t1: Real | None, ts: Any, dt0: Real | None, dtype
         raise InputError(msg)
     start, end = _known(times[0] if t0 is None else t0, dtype), _known(times[-1] if t1 is None else t1, dtype)
     if any(isinstance(t, Tracer) for t in (start, end, times, dt0)):
-        return Times(start, end, times)
+        return Times(start, end, times, in_order)
     _check_times(start, end, times, dt0)
     return KnownTimes(Times(start, end, times))
 

@@ -34,11 +34,15 @@ FORWARD = dfx.ForwardMode()  # a plain while loop: right for every solve that is
 
 
 class Times(eqx.Module):
-    """Interval and save times, in the units of the problem; `t1` and `ts` may carry tangents."""
+    """Interval and save times, in the units of the problem; `t1` and `ts` may carry tangents.
+
+    Times `in_order` need no check at run time: they come from what was checked before.
+    """
 
     t0: Real
     t1: Real
     ts: Float[Array | np.ndarray, " times"]
+    in_order: bool = eqx.field(static=True, default=False)
 
 
 class KnownTimes:
@@ -79,13 +83,14 @@ class Trajectory(eqx.Module):
 
 def diffeqsolve(params: PyTree, times: Times | KnownTimes, system: System, adjoint: dfx.AbstractAdjoint) -> Trajectory:
     """Solve the system by one call of Diffrax, differentiated as `adjoint` says."""
-    if not isinstance(times, KnownTimes):
+    if not (isinstance(times, KnownTimes) or times.in_order):
         return _diffeqsolve(params, times, system, adjoint)
-    dynamic, static = eqx.partition((params, system), eqx.is_array)
+    # Known times stay NumPy's arrays, which are no arrays of JAX: they become constants.
+    dynamic, static = eqx.partition((params, _plain(times), system), eqx.is_array)
 
     def solve(dynamic: PyTree) -> Trajectory:
-        params, system = eqx.combine(dynamic, static)
-        return _diffeqsolve(params, times.times, system, adjoint)
+        params, times, system = eqx.combine(dynamic, static)
+        return _diffeqsolve(params, times, system, adjoint)
 
     return in_one_kernel(solve, dynamic) if adjoint is FORWARD else without_runtime_errors(solve, dynamic)
 

@@ -59,6 +59,8 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     def slope(t: Array, y: Array) -> Array:
         return right_hand_side(problem, plain.model, inputs)(t, y)
 
+    for doses in problem.doses:
+        jax.eval_shape(lambda d=doses: (d.fractions(plain.model, problem.states), d.lags(plain.model, problem.states)))
     shape = jax.eval_shape(slope, t0, y0).shape
     if shape != y0.shape:
         msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "

@@ -108,7 +108,7 @@ def nudged(
 
         knots = (jnp.asarray(begins), jnp.asarray(gaps), values, observed)
         _, (mean, ok) = jax.lax.scan(segment, setting.start, knots)
-        return mean, jnp.all(ok)
+        return mean, setting.also(jnp.all(ok))
 
     mean, ok = over_experiments(problem, one, plain, values, seen.observed)
     return problem.compared(program, Prediction(mean, ok))

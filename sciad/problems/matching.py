@@ -54,8 +54,11 @@ def smoothed(problem: ODEProblem) -> Smoothed:
     Raises
     ------
     InputError
-        If a state is not observed, or seldom.
+        If a state is not observed, or seldom, or there are doses.
     """
+    if problem.doses:
+        msg = "Gradient matching smooths the data, and doses make them jump. Use `fit` alone."
+        raise InputError(msg)
     column = problem.columns
     hidden = [state for state in problem.states if state not in column]
     if hidden:

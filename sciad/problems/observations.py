@@ -1,14 +1,17 @@
 """A dataset as arrays over (experiment, time, field), checked for what would spoil a fit."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
-from sciad._errors import InputError, did_you_mean
+from sciad._errors import InputError, choose, did_you_mean
+
+Way = Literal["constant", "linear", "step"]
 
 
 class Observations(NamedTuple):
@@ -86,8 +89,26 @@ def input_arrays(data: xr.Dataset, names: Sequence[str], seen: Observations) -> 
             raise InputError(msg)
         experiments = seen.values.shape[0]
         by_experiment = seen.experiment in dims
-        arrays[name] = jnp.asarray(array if by_experiment else np.broadcast_to(array, (experiments, *array.shape)))
+        with jax.ensure_compile_time_eval():  # no traced arrays, even while something is traced
+            arrays[name] = jnp.asarray(array if by_experiment else np.broadcast_to(array, (experiments, *array.shape)))
     return arrays
+
+
+def ways(how: Mapping[str, str], arrays: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return the inputs that go stepwise, once each is known to change over time, or not, as its word says.
+
+    Raises
+    ------
+    InputError
+        If an input said to be constant has a time axis, or one said to change has none.
+    """
+    for name, way in how.items():
+        changes = arrays[name].ndim > 1
+        if changes != (choose(f"inputs[{name!r}]", way, get_args(Way)) != "constant"):
+            msg = f"inputs[{name!r}] is {way!r}, and the variable {'changes' if changes else 'does not change'} over "
+            msg += "time. " + ("Take 'linear' or 'step'." if changes else "Take 'constant'.")
+            raise InputError(msg)
+    return tuple(name for name, way in how.items() if way == "step")
 
 
 def _check_variable(data: xr.Dataset, name: str, what: str) -> None:

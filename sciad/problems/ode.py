@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,9 +19,12 @@ from sciad._target import Target
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
 from sciad.problems.checks import asked_times, check_initial, check_noise, check_program
+from sciad.problems.doses import Doses
 from sciad.problems.likelihood import Likelihood, Prediction
-from sciad.problems.observations import input_arrays, observations
+from sciad.problems.observations import Way, input_arrays, observations, ways
+from sciad.problems.schedule import check_solver, schedule, several
 from sciad.problems.simulation import Setting, over_experiments, simulate
+from sciad.problems.steady import SteadyState
 from sciad.solvers.ode import ODE, Sensitivity
 
 ATOL = 1e-6  # absolute tolerance of the default solver, for data of size one and above
@@ -58,13 +61,18 @@ class ODEProblem:
         `LogNormal`.
     initial
         Initial value of each state: a number (known) or a `param` (unknown), either with one value or one for each
-        experiment. Default for an observed state: unknown, guessed at its first observation, without prior.
+        experiment. Default for an observed state: unknown, guessed at its first observation, without prior. Or
+        `sciad.SteadyState`: every experiment begins at rest.
     observe
         How fields follow from states: a mapping from field to state, or a function ``(model, t, y) -> {field: value}``.
         Default: fields are the states of the same name.
     inputs
         Variables of the data that enter the equation, then called as ``model(t, y, inputs)`` with a dictionary: over
-        experiment alone, constants; over time too, interpolated linearly, and held beyond the first and last time.
+        experiment alone, constants; over time too, interpolated linearly, and held beyond the first and last time. Or a
+        mapping from each to ``"constant"``, ``"linear"`` or ``"step"``: held from each time to the next, where the
+        solver steps onto every change.
+    doses
+        What is given to states at known times: `sciad.Doses`, or several.
     time, experiment
         Names of these dimensions, where the data leave a doubt.
     t0
@@ -94,14 +102,16 @@ class ODEProblem:
         fields: Sequence[str] | None = None,
         states: Sequence[str] | None = None,
         noise: AbstractNoise | Mapping[str, Any] | None = None,
-        initial: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | SteadyState | None = None,
         observe: Mapping[str, str] | Observe | None = None,
-        inputs: Sequence[str] = (),
+        inputs: Sequence[str] | Mapping[str, Way] = (),
+        doses: Doses | Sequence[Doses] | None = None,
         time: str | None = None,
         experiment: str | None = None,
         t0: float | None = None,
         solver: ODE | None = None,
     ) -> None:
+        how = inputs if isinstance(inputs, Mapping) else {}
         inputs = _several(inputs)
         if fields is None and isinstance(data, xr.Dataset):
             fields = [str(name) for name in data.data_vars if name not in inputs]
@@ -119,11 +129,23 @@ class ODEProblem:
             raise InputError(msg)
         self.solver = ODE(atol=ATOL * self.observations.smallest) if solver is None else solver
         self.inputs, self.input_times = input_arrays(data, inputs, self.observations), self.observations.times
+        self.stepwise = ways(how, self.inputs)
+        self.doses = several(doses)
+        steps = {name: self.inputs[name] for name in self.stepwise}
+        self.schedule = schedule(self.doses, steps, data, self.observations, self.states, self.t0)
+        if self.schedule is not None:
+            check_solver(self.solver)
         self._observe, sources = _observation(observe, self.fields, self.states)
         self.columns = {state: self.fields.index(field) for state, field in sources.items()}
         self._kept: dict[str, ODEProblem] = {}
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
-        self._initial = self._each_initial(dict(initial or {}), sources)
+        self.steady = initial if isinstance(initial, SteadyState) else None
+        if self.steady is not None:
+            self.steady.check(self.states, tuple(self.inputs))
+            for name in self.steady.inputs:
+                self.steady.before(name, len(self.observations.values))
+        given = initial.guess if isinstance(initial, SteadyState) else dict(initial or {})
+        self._initial = self._each_initial(given, sources)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -155,6 +177,8 @@ class ODEProblem:
 
     def with_solver(self, solver: ODE) -> "ODEProblem":
         """Return the problem with another solver."""
+        if self.schedule is not None:
+            check_solver(solver)
         return self.changed(solver=solver)
 
     def changed(self, **attributes: Any) -> "ODEProblem":
@@ -231,7 +255,7 @@ class ODEProblem:
         return jnp.where(ok[:, None, None], states, jnp.nan)
 
     def starts(self, program: ODEProgram) -> Float[Array, "experiments states"]:
-        """Return the initial state of each experiment, of a program without roles."""
+        """Return the initial state of each experiment, or the guess of one at rest, of a program without roles."""
         experiments = (len(self.observations.values),)
         values = [jnp.asarray(program.initial[s], jnp.result_type(float)) for s in self.states]
         return jnp.stack([jnp.broadcast_to(value, experiments) for value in values], axis=-1)
@@ -369,7 +393,7 @@ class ODEProblem:
         return param(_squeezed(np.asarray(first)), unit=unit)
 
 
-def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+def _several(names: str | Iterable[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
