@@ -201,12 +201,12 @@ class ODE(eqx.Module):
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """
-        flat, unravel = _flatten_state(y0)
+        flat, unravel = flatten_state(y0)
         times = _interval(t0, t1, ts, self.dt0, flat.dtype)
         plain = times.times if isinstance(times, KnownTimes) else times
 
         def flat_field(t: Real, y: Array) -> Array:
-            return _flatten_slope(field(t, unravel(y), args), y0, y.dtype)
+            return flatten_slope(field(t, unravel(y), args), y0, y.dtype)
 
         # Closure conversion finds the arrays that enter the equation: these and no others are pushed through it.
         converted = _convert(flat_field, plain.t0, flat)
@@ -223,7 +223,7 @@ class ODE(eqx.Module):
         )
         trajectory = self._solve((flat, theta), times, system)
         if throw:
-            trajectory = _raise_on_failure(trajectory)
+            trajectory = raise_on_failure(trajectory)
         ys = jax.vmap(unravel)(trajectory.ys)
         return ODESolution(
             plain.ts, ys, trajectory.t1, unravel(trajectory.y1), trajectory.event, trajectory.result, trajectory.stats
@@ -357,7 +357,7 @@ def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray, dt0: Real | Non
         raise InputError(msg)
 
 
-def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+def flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
     leaves = jax.tree.leaves(y0)
     if not leaves:
         msg = "`y0` is empty: an ODE needs at least one state."
@@ -372,7 +372,7 @@ def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
     return flat, lambda y: jax.tree.map(lambda part, leaf: part.astype(jnp.result_type(leaf)), unravel(y), y0)
 
 
-def _flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
+def flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
     """Return the right-hand side's value as a vector, once it is known to match the state."""
     got, expected = (jax.tree.map(jnp.shape, tree) for tree in (slope, y0))
     if jax.tree.structure(slope) != jax.tree.structure(y0) or got != expected:
@@ -395,7 +395,7 @@ _OTHER = (
 )
 
 
-def _raise_on_failure(trajectory: Trajectory) -> Trajectory:
+def raise_on_failure(trajectory: Trajectory) -> Trajectory:
     steps = trajectory.result == dfx.RESULTS.max_steps_reached
     y1 = eqx.error_if(trajectory.y1, steps, _STEPS)
     y1 = eqx.error_if(y1, ~(steps | trajectory.ok), _OTHER)
