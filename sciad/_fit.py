@@ -117,8 +117,10 @@ def fit(
     # --- estimate ---
     noise = np.asarray(full.vector)[parts.noise]
     constant = parts.about_constants(jnp.asarray(locations[0]), jnp.asarray(noise))[parts.problem.observations.observed]
+    # A nudge moves the state at one moment; with a delay the state is a whole stretch of the past.
+    nudges = [Way(parts.nudged, *gains(problem))] if problem.delay is None else []
     path = Path(
-        [Way(parts.nudged, *gains(problem)), Way(parts.shortened, *horizons(problem))],
+        [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
         exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),

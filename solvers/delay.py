@@ -133,10 +133,10 @@ class DDE(eqx.Module):
             The solve failed and `throw` is true.
         """
         flat, unravel = flatten_state(y0)
+        _check(delay, ts, t0)
         ts = jnp.asarray(ts, flat.dtype)
         t0 = jnp.asarray(ts[0] if t0 is None else t0, flat.dtype)
         tau = jnp.asarray(delay, flat.dtype)
-        _check(tau, ts, t0)
         positive = tau > 0
         tau = jnp.where(positive, tau, 1.0)
 
@@ -179,18 +179,20 @@ class DDE(eqx.Module):
         )
 
 
-def _check(tau: Array, ts: Array, t0: Array) -> None:
-    if tau.ndim:
-        msg = f"The delay has shape {tau.shape}; expected one number."
+def _check(delay: Any, ts: Any, t0: Any) -> None:
+    """Check shapes, and values where they are not traced."""
+    if np.ndim(delay):
+        msg = f"The delay has shape {np.shape(delay)}; expected one number."
         raise InputError(msg)
-    if is_concrete(tau) and not tau > 0:
-        msg = f"The delay is {float(tau):g}; expected a positive number, in units of time."
+    if is_concrete(delay) and not np.asarray(delay) > 0:
+        msg = f"The delay is {float(delay):g}; expected a positive number, in units of time."
         raise InputError(msg)
-    if ts.ndim != 1 or ts.size == 0:
-        msg = f"`ts` must be a non-empty vector of times; its shape is {ts.shape}."
+    if np.ndim(ts) != 1 or np.size(ts) == 0:
+        msg = f"`ts` must be a non-empty vector of times; its shape is {np.shape(ts)}."
         raise InputError(msg)
-    if is_concrete(ts) and is_concrete(t0) and not np.all(ts >= t0):
-        msg = f"`ts` begins at {float(np.min(ts)):g}, before t0={float(t0):g}: what was then is the history."
+    begin = ts[0] if t0 is None else t0
+    if is_concrete(ts) and is_concrete(begin) and not np.all(np.asarray(ts) >= np.asarray(begin)):
+        msg = f"`ts` begins at {np.min(ts):g}, before t0={float(begin):g}: what was then is the history."
         raise InputError(msg)
 
 

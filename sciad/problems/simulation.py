@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sciad._typing import Real
+from sciad.problems.delays import with_delayed
 
 if TYPE_CHECKING:
     from sciad.problems.ode import ODEProblem, ODEProgram
@@ -62,10 +63,20 @@ def simulate(
     From the time `until` on the state rests.
     """
     field = right_hand_side(problem, model, setting.inputs)
+    if problem.delay is not None:
+        field = _delayed(problem, model, setting.inputs)
     field = field if until is None else _resting(field, until)
-    solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
+    if problem.delay is not None:
+        solution = problem.delay.solve(problem.solver, model, field, setting.start, times, problem.t0)
+    else:
+        solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
     return jnp.where(solution.ok, solution.ys, 1.0), solution.ok
 
 
 def _resting(field: Field, until: Real) -> Field:
-    return lambda t, y, _: jnp.where(t <= until, field(t, y), 0.0)
+    return lambda t, y, *rest: jnp.where(t <= until, field(t, y, *rest), 0.0)
+
+
+def _delayed(problem: "ODEProblem", model: Callable[..., Any], inputs: dict[str, Array]) -> Field:
+    """Return ``f(t, y, delayed, args)``, as `right_hand_side` does."""
+    return lambda t, y, delayed, _: right_hand_side(problem, with_delayed(model, delayed), inputs)(t, y)
