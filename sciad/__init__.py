@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
     from sciad.problems import ODEProblem, ODEProgram, gradient_matching
-    from sciad.solvers import DDE, HMC, NUTS, ODE, GaussNewton, LeastSquares, Warmup
+    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
@@ -48,7 +48,7 @@ _HOMES = {
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": ("ODEProblem", "ODEProgram", "gradient_matching"),
-    "sciad.solvers": ("DDE", "HMC", "NUTS", "ODE", "GaussNewton", "LeastSquares", "Warmup"),
+    "sciad.solvers": ("DDE", "HMC", "NUTS", "ODE", "SDE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("models", "problems", "solvers")
@@ -59,6 +59,7 @@ __all__ = [
     "NUTS",
     "ODE",
     "RESULTS",
+    "SDE",
     "Fit",
     "GaussNewton",
     "InputError",

@@ -9,6 +9,7 @@ from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.least_squares import LeastSquares
 from sciad.solvers.ode import ODE, ODESolution
+from sciad.solvers.sde import SDE, SDESolution
 from sciad.solvers.warmup import Warmup
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "HMC",
     "NUTS",
     "ODE",
+    "SDE",
     "AbstractKernel",
     "GaussNewton",
     "LeastSquares",
     "ODESolution",
+    "SDESolution",
     "Warmup",
 ]
