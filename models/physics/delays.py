@@ -1,12 +1,12 @@
 """Delays that are spread out: the linear chain trick."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
+
+from sciad._typing import Real
 
 
-def erlang_delay(
-    stages: Float[Array, " n"], signal: Float[ArrayLike, ""], delay: Float[ArrayLike, ""]
-) -> Float[Array, " n"]:
+def erlang_delay(stages: Float[Array, " n"], signal: Real, delay: Real) -> Float[Array, " n"]:
     r"""Return the slopes of a chain of stages, of which the last is the signal after an Erlang-distributed delay.
 
     .. math::
@@ -25,10 +25,9 @@ def erlang_delay(
     delay
         τ > 0, in units of time. Differentiable, as all else.
 
-    Raises
-    ------
-    ValueError
-        From JAX, if `signal` or `delay` is no single number.
+    Notes
+    -----
+    Source: N. MacDonald, *Time Lags in Biological Models* (1978), chapter 2.
 
     Examples
     --------
@@ -37,14 +36,12 @@ def erlang_delay(
 
     In an equation, the delayed signal is the last stage:
 
-    >>> def slopes(t, y):  # y: a population, and four stages of its delayed size
-    ...     return jnp.append(erlang_delay(y[1:], y[0], 2.0), y[0] * (1 - y[-1]))[jnp.array([4, 0, 1, 2, 3])]
-    >>> slopes(0.0, jnp.array([0.5, 0.5, 0.5, 0.5, 0.5])).tolist()
+    >>> def logistic(t, y):  # a population, and four stages of its size in the past
+    ...     population, stages = y[0], y[1:]
+    ...     slope = population * (1 - stages[-1])
+    ...     return jnp.concatenate([slope[None], erlang_delay(stages, population, 2.0)])
+    >>> logistic(0.0, jnp.full(5, 0.5)).tolist()
     [0.25, 0.0, 0.0, 0.0, 0.0]
-
-    Notes
-    -----
-    Source: N. MacDonald, *Time Lags in Biological Models* (1978), chapter 2.
     """
     before = jnp.concatenate([jnp.asarray(signal, stages.dtype).reshape(1), stages[:-1]])
     return stages.size / jnp.asarray(delay, stages.dtype) * (before - stages)
