@@ -20,6 +20,7 @@ Source: A. Bellen and M. Zennaro, *Numerical Methods for Delay Differential Equa
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffrax as dfx
@@ -144,10 +145,11 @@ class DDE(eqx.Module):
             slope = field(t0 + u * tau, unravel(y), unravel(delayed), args)
             return tau * flatten_slope(slope, y0, y.dtype)
 
-        def before(u: Array) -> Array:
+        def before(u: Array, history: Callable) -> Array:
             return flatten_slope(history(t0 + u * tau, args), y0, flat.dtype)
 
-        params, system = self._system(scaled, None if history is None else before, flat)
+        past = None if history is None else partial(before, history=history)
+        params, system = self._system(scaled, past, flat)
         course = integrate(params, jnp.where(positive, (ts - t0) / tau, jnp.nan), system)
         ys = course.ys
         if throw:
@@ -229,8 +231,8 @@ class _Converted(eqx.Module):
     places: tuple[int, ...] = eqx.field(static=True)
     fixed: list[Array | None]
 
-    def __call__(self, *arguments: Any) -> Array:
-        *arguments, (_, theta) = arguments
+    def __call__(self, *arguments_and_params: Any) -> Array:
+        *arguments, (_, theta) = arguments_and_params
         consts = eqx.combine(theta, self.fixed)
         closed = ClosedJaxpr(self.jaxpr, [consts[i] for i in self.places])
         (out,) = jaxpr_as_fun(closed)(*arguments)
@@ -382,8 +384,8 @@ class _Augmented(eqx.Module):
     scale: Array
     n: int = eqx.field(static=True)
 
-    def __call__(self, *arguments: Any) -> Array:
-        *arguments, params = arguments
+    def __call__(self, *arguments_and_params: Any) -> Array:
+        *arguments, params = arguments_and_params
         time, states = arguments[:1], [z.reshape(-1, self.n) for z in arguments[1:]]
         flat, whole = pushed(params, self.mask, self.scale.dtype)
         value, pushforward = jax.linearize(

@@ -223,7 +223,7 @@ class ODE(eqx.Module):
         )
         trajectory = self._solve((flat, theta), times, system)
         if throw:
-            trajectory = raise_on_failure(trajectory)
+            trajectory = _raise_on_failure(trajectory)
         ys = jax.vmap(unravel)(trajectory.ys)
         return ODESolution(
             plain.ts, ys, trajectory.t1, unravel(trajectory.y1), trajectory.event, trajectory.result, trajectory.stats
@@ -358,6 +358,7 @@ def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray, dt0: Real | Non
 
 
 def flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    """Return the state as a vector, once it is known to hold real numbers, and the way back."""
     leaves = jax.tree.leaves(y0)
     if not leaves:
         msg = "`y0` is empty: an ODE needs at least one state."
@@ -395,7 +396,7 @@ _OTHER = (
 )
 
 
-def raise_on_failure(trajectory: Trajectory) -> Trajectory:
+def _raise_on_failure(trajectory: Trajectory) -> Trajectory:
     steps = trajectory.result == dfx.RESULTS.max_steps_reached
     y1 = eqx.error_if(trajectory.y1, steps, _STEPS)
     y1 = eqx.error_if(y1, ~(steps | trajectory.ok), _OTHER)

@@ -13,7 +13,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 from sciad._errors import InputError, OptionError, choose
 from sciad._key import as_key
 from sciad._text import is_concrete
-from sciad._typing import Real
 
 Calculus = Literal["ito", "stratonovich", "additive"]
 DEFAULTS = {"ito": dfx.Euler, "stratonovich": dfx.Heun, "additive": dfx.ShARK}

@@ -1,6 +1,6 @@
 """Delay equations: values, orders of convergence and derivatives against closed forms, and problems made of them."""
 
-# ruff: noqa: ARG005  (a right-hand side takes t, y, the delayed state and args, whatever it uses)
+# ruff: noqa: ARG001, ARG002, ARG005  (a right-hand side takes t, y, the delayed state and args, whatever it uses)
 
 import diffrax as dfx
 import equinox as eqx
@@ -10,7 +10,6 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
-from numpyro.distributions import constraints
 
 import sciad as sd
 from sciad.models.physics import erlang_delay
@@ -74,7 +73,10 @@ class Hutchinson(eqx.Module):
 def hutchinson(rate, tau, ts, start=0.5):
     model = sd.unwrap(Hutchinson(sd.param(rate), sd.param(tau)))
     solve = sd.DDE(ACCURATE)
-    field = lambda t, y, delayed, _: model(t, y, delayed)
+
+    def field(t, y, delayed, _):
+        return model(t, y, delayed)
+
     return np.array(jax.jit(lambda: solve(field, jnp.array([start]), delay=tau, ts=ts).ys)()[:, 0])
 
 
@@ -118,11 +120,9 @@ def test_the_delay_moves_kinked_solutions_as_finite_differences_say():
 
     @jax.jit
     def solve(tau):
-        ys = sd.DDE(ACCURATE)(lambda t, y, delayed, _: -delayed, jnp.ones(()), delay=tau, ts=ts, t0=0.0).ys
-        return ys
+        return sd.DDE(ACCURATE)(lambda t, y, delayed, _: -delayed, jnp.ones(()), delay=tau, ts=ts, t0=0.0).ys
 
     values, slopes = jax.jit(lambda tau: jax.jvp(solve, (tau,), (jnp.ones(()),)))(jnp.array(1.0))
-    # In units of the delay, x' = -τ x(u - 1): x(t; τ) = x(t/τ; 1) with the rate τ, so differences need no closed form.
     h = 1e-4
     np.testing.assert_allclose(values, pieces(ts), atol=1e-8)
     np.testing.assert_allclose(slopes, (solve(1.0 + h) - solve(1.0 - h)) / (2 * h), atol=1e-6)
@@ -179,8 +179,9 @@ def test_failures_are_told_and_have_zero_gradients_also_in_a_batch():
     ode = sd.ODE(max_steps=100)
 
     def end(tau):
-        field = lambda t, y, delayed, _: -delayed
-        found = sd.DDE(ode)(field, jnp.ones(()), delay=tau, ts=np.array([0.0, 2.0]), throw=False)
+        found = sd.DDE(ode)(
+            lambda t, y, delayed, _: -delayed, jnp.ones(()), delay=tau, ts=np.array([0.0, 2.0]), throw=False
+        )
         return jnp.where(found.ok, found.y1, 0.0), found.ok
 
     taus = jnp.array([1.0, 0.0, -1.0, 1e-3, jnp.nan])
@@ -195,7 +196,7 @@ def test_a_failed_solve_raises_with_the_remedy():
         return sd.DDE(sd.ODE(max_steps=64))(lambda t, y, d, _: -d, jnp.ones(()), delay=tau, ts=np.array([0.0, 2.0])).ys
 
     with pytest.raises(eqx.EquinoxRuntimeError, match="bound it from below"):
-        jax.jit(solve)(1e-3)
+        eqx.filter_jit(solve)(jnp.array(1e-3))
 
 
 @pytest.mark.parametrize(
