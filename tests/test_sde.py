@@ -11,7 +11,7 @@ import pytest
 
 import sciad as sd
 
-RATE, SIZE, PATHS, FINEST = 0.5, 0.8, 200, 2.0**-10
+RATE, SIZE, PATHS, FINEST = 0.5, 0.8, 400, 2.0**-10
 
 
 def geometric(calculus, solver, step):
@@ -57,7 +57,7 @@ def errors(calculus, solver, step):
     ],
 )
 def test_paths_and_their_derivatives_converge_at_the_strong_order(calculus, solver, order):
-    coarse, fine = errors(calculus, solver, 2.0**-3), errors(calculus, solver, 2.0**-7)
+    coarse, fine = errors(calculus, solver, 2.0**-4), errors(calculus, solver, 2.0**-8)
     found = np.log2(coarse / fine) / 4
     assert np.all(np.abs(found - order) < 0.15)
 
