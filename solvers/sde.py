@@ -269,14 +269,13 @@ def _matrix(g: Array, y: Array) -> Array:
 
 def _apart(diffusion: Callable, t: Array, y: Array, args: PyTree) -> Bool[Array, ""]:
     """Whether noises fail to commute: ``Σ_l ∂g_ij/∂y_l g_lk`` is to be the same with j and k exchanged."""
-    if y.ndim == 0:
-        return jnp.array(False)  # one state: g_j' g_k is symmetric only for proportional g, which one noise is
 
-    def matrix(y: Array) -> Array:
-        g = _matrix(diffusion(t, y, args), y)
-        return g if g.ndim == 2 else g[:, None]
+    def matrix(flat: Array) -> Array:
+        state = flat.reshape(y.shape)
+        return _matrix(diffusion(t, state, args), state).reshape(y.size, -1)
 
-    moved = jnp.einsum("ijl,lk->ijk", jax.jacfwd(matrix)(y), matrix(y))
+    flat = y.reshape(-1)
+    moved = jnp.einsum("ijl,lk->ijk", jax.jacfwd(matrix)(flat), matrix(flat))
     greatest = jnp.max(jnp.abs(moved))
     return jnp.max(jnp.abs(moved - jnp.swapaxes(moved, 1, 2))) > COMMUTING * greatest
 
