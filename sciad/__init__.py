@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
     from sciad.problems import Doses, ODEProblem, ODEProgram, SteadyState, gradient_matching
-    from sciad.solvers import HMC, NUTS, ODE, GaussNewton, LeastSquares, Warmup
+    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
@@ -50,16 +50,18 @@ _HOMES = {
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": ("Doses", "ODEProblem", "ODEProgram", "SteadyState", "gradient_matching"),
-    "sciad.solvers": ("HMC", "NUTS", "ODE", "GaussNewton", "LeastSquares", "Warmup"),
+    "sciad.solvers": ("DDE", "HMC", "NUTS", "ODE", "SDE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("models", "problems", "solvers")
 
 __all__ = [
+    "DDE",
     "HMC",
     "NUTS",
     "ODE",
     "RESULTS",
+    "SDE",
     "Discovery",
     "Doses",
     "Fit",

@@ -126,8 +126,9 @@ def fit(
     # --- estimate ---
     noise = _first_noise(parts) if priors else np.asarray(full.vector)[parts.noise]
     constant = parts.about_constants(jnp.asarray(locations[0]), jnp.asarray(noise))[parts.problem.observations.observed]
-    # A nudged prediction goes from datum to datum, and knows nothing of what happens between them.
-    nudges = [Way(parts.nudged, *gains(problem))] if problem.schedule is None else []
+    # A nudge goes from datum to datum, and knows nothing of what happens between them, nor of what a delay remembers.
+    plain = problem.schedule is None and problem.delay is None
+    nudges = [Way(parts.nudged, *gains(problem))] if plain else []
     path = Path(
         [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),

@@ -188,6 +188,9 @@ def sindy(
     if not np.isfinite(fitted.loss):
         msg = f"There is no term to read: {fitted.message}"
         raise InputError(msg)
+    if fitted.problem.delay is not None:
+        msg = "sindy reads terms of equations without delay."
+        raise InputError(msg)
     # --- what the term does ---
     where = operator.attrgetter(term) if isinstance(term, str) else term
     problem, program = fitted.problem, fitted.program

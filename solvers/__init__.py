@@ -4,21 +4,26 @@ if __name__ != "sciad.solvers":
     message = f"This folder is the package `sciad.solvers`, not `{__name__}`: write `import sciad.solvers`."
     raise ImportError(message)
 
+from sciad.solvers.delay import DDE
 from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.least_squares import LeastSquares
 from sciad.solvers.ode import ODE, ODESolution
+from sciad.solvers.sde import SDE, SDESolution
 from sciad.solvers.steady import steady_state
 from sciad.solvers.warmup import Warmup
 
 __all__ = [
+    "DDE",
     "HMC",
     "NUTS",
     "ODE",
+    "SDE",
     "AbstractKernel",
     "GaussNewton",
     "LeastSquares",
     "ODESolution",
+    "SDESolution",
     "Warmup",
     "steady_state",
 ]

@@ -205,12 +205,12 @@ class ODE(eqx.Module):
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """
-        flat, unravel = _flatten_state(y0)
+        flat, unravel = flatten_state(y0)
         times = _interval(t0, t1, ts, self.dt0, flat.dtype, in_order)
         plain = times.times if isinstance(times, KnownTimes) else times
 
         def flat_field(t: Real, y: Array) -> Array:
-            return _flatten_slope(field(t, unravel(y), args), y0, y.dtype)
+            return flatten_slope(field(t, unravel(y), args), y0, y.dtype)
 
         # Closure conversion finds the arrays that enter the equation: these and no others are pushed through it.
         converted = _convert(flat_field, plain.t0, flat)
@@ -363,7 +363,8 @@ def _check_times(t0: np.ndarray, t1: np.ndarray, ts: np.ndarray, dt0: Real | Non
         raise InputError(msg)
 
 
-def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+def flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
+    """Return the state as a vector, once it is known to hold real numbers, and the way back."""
     leaves = jax.tree.leaves(y0)
     if not leaves:
         msg = "`y0` is empty: an ODE needs at least one state."
@@ -378,7 +379,7 @@ def _flatten_state(y0: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
     return flat, lambda y: jax.tree.map(lambda part, leaf: part.astype(jnp.result_type(leaf)), unravel(y), y0)
 
 
-def _flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
+def flatten_slope(slope: PyTree, y0: PyTree, dtype: Any) -> Array:
     """Return the right-hand side's value as a vector, once it is known to match the state."""
     got, expected = (jax.tree.map(jnp.shape, tree) for tree in (slope, y0))
     if jax.tree.structure(slope) != jax.tree.structure(y0) or got != expected:

@@ -147,7 +147,7 @@ def _integrate_jvp(primals: tuple, tangents: tuple) -> tuple[Trajectory, Traject
         raise OptionError(msg)
     mask = jax.tree.map(lambda d: d is not None, dparams, is_leaf=_is_none)
     trajectory, ys_s, y1_s, scale = _augmented(params, mask, given, system)
-    direction = _pushed(dparams, mask, scale.dtype)[0] / scale
+    direction = pushed(dparams, mask, scale.dtype)[0] / scale
     dys = jnp.einsum("tpn,p->tn", ys_s, direction)
     dt1, dy1 = _end(trajectory, jnp.einsum("pn,p->n", y1_s, direction), dt1, params, system, dsystem)
     if dts is not None:
@@ -165,12 +165,12 @@ def _augmented(
     """Solve for ``y`` and all ``s_j S_j``, with their scales ``s``; these are zero, never NaN, in a failed solve."""
     state = jax.eval_shape(system.start, params)
     n = state.size
-    scale = jax.lax.stop_gradient(_scales(params, mask, _plain(times), system))
+    scale = jax.lax.stop_gradient(scales(params, mask, _plain(times), system))
     augmented = System(
         start=_AugmentedStart(system.start, mask, scale),
         field=_AugmentedField(system.field, mask, scale, n),
         solver=factorise_once(system.solver, n),
-        controller=_rowwise(system.controller, n, every_row=system.control_sensitivities),
+        controller=rowwise(system.controller, n, every_row=system.control_sensitivities),
         dt0=system.dt0,
         event=_on_state(system.event, n),
         max_steps=system.max_steps,
@@ -184,14 +184,14 @@ def _augmented(
     return trajectory, ys_s, y1_s, scale
 
 
-def _scales(params: PyTree, mask: PyTree, times: Times, system: System) -> Array:
+def scales(params: PyTree, mask: PyTree, times: Times, system: System) -> Array:
     """Return sizes s_j of the parameters, such that one absolute tolerance suits the state and all ``s_j S_j``.
 
     That is |p_j|, unless it is small beside a change that would move the state by its own size, judged by start and
     slope at t0: a parameter may be near zero by chance, and its sensitivity is then no smaller.
     """
     state = jax.eval_shape(system.start, params)
-    flat, whole = _pushed(params, mask, state.dtype)
+    flat, whole = pushed(params, mask, state.dtype)
     t0 = jnp.asarray(times.t0, state.dtype)
     start, push_start = jax.linearize(lambda p: system.start(whole(p)), flat)
     _, push_slope = jax.linearize(lambda p: system.field(t0, start, whole(p)), flat)
@@ -211,7 +211,7 @@ class _AugmentedStart(eqx.Module):
     scale: Array
 
     def __call__(self, params: PyTree) -> Array:
-        flat, whole = _pushed(params, self.mask, self.scale.dtype)
+        flat, whole = pushed(params, self.mask, self.scale.dtype)
         start, pushforward = jax.linearize(lambda p: self.start(whole(p)), flat)
         return jnp.concatenate([start[None], jax.vmap(pushforward)(jnp.diag(self.scale))]).reshape(-1)
 
@@ -227,7 +227,7 @@ class _AugmentedField(eqx.Module):
     def __call__(self, t: Real, z: Array, params: PyTree) -> Array:
         rows = z.reshape(-1, self.n)
         y, sensitivities = rows[0], rows[1:]
-        flat, whole = _pushed(params, self.mask, z.dtype)
+        flat, whole = pushed(params, self.mask, z.dtype)
 
         def field(p: Array, y: Array) -> Array:
             return self.field(t, y, whole(p))
@@ -280,18 +280,18 @@ def _shift(trajectory: Trajectory, at: tuple, slopes: tuple, event: dfx.Event, d
     return dt1
 
 
-def _pushed(params: PyTree, mask: PyTree, dtype: Any) -> tuple[Array, Callable[[Array], PyTree]]:
+def pushed(params: PyTree, mask: PyTree, dtype: Any) -> tuple[Array, Callable[[Array], PyTree]]:
     """Return the pushed parameters as one vector in the state's dtype, and the way from such a vector to all."""
-    pushed, held = eqx.partition(params, mask)
-    flat, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, dtype), pushed))
+    moving, held = eqx.partition(params, mask)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, dtype), moving))
 
     def whole(vector: Array) -> PyTree:
-        return eqx.combine(jax.tree.map(lambda v, x: v.astype(jnp.result_type(x)), unravel(vector), pushed), held)
+        return eqx.combine(jax.tree.map(lambda v, x: v.astype(jnp.result_type(x)), unravel(vector), moving), held)
 
     return flat.astype(dtype), whole
 
 
-def _rowwise(controller: dfx.AbstractStepSizeController, n: int, *, every_row: bool) -> dfx.AbstractStepSizeController:
+def rowwise(controller: dfx.AbstractStepSizeController, n: int, *, every_row: bool) -> dfx.AbstractStepSizeController:
     """Take the controller's norm of each row and keep the largest: no row hides behind the others' number."""
 
     def rowwise(norm: Callable) -> Callable:

@@ -1,5 +1,6 @@
 """Physics: right-hand sides of equations with named parameters."""
 
+from sciad.models.physics.delays import erlang_delay
 from sciad.models.physics.kinetics import STAT5, MichaelisMenten, Robertson
 from sciad.models.physics.oscillators import FitzHughNagumo, Goodwin, Lorenz, VanDerPol
 from sciad.models.physics.pharmacology import HIV, OneCompartment, TwoCompartment
@@ -19,4 +20,5 @@ __all__ = [
     "Robertson",
     "TwoCompartment",
     "VanDerPol",
+    "erlang_delay",
 ]

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from sciad._errors import InputError
 from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
+from sciad.problems.delays import check_delay, with_delayed
 from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
@@ -56,8 +57,15 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     y0 = check_initial(problem, plain)
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
 
+    if problem.delay is not None:
+        span = problem.observations.times[-1] - problem.t0
+        check_delay(problem.delay, plain.model, float(span), problem.solver.max_steps)
+
     def slope(t: Array, y: Array) -> Array:
-        return right_hand_side(problem, plain.model, inputs)(t, y)
+        model = plain.model
+        if problem.delay is not None:
+            model = with_delayed(model, problem.delay.first(model, t, y))
+        return right_hand_side(problem, model, inputs)(t, y)
 
     for doses in problem.doses:
         jax.eval_shape(lambda d=doses: (d.fractions(plain.model, problem.states), d.lags(plain.model, problem.states)))

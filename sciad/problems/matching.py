@@ -129,7 +129,7 @@ def gradient_matching(problem: ODEProblem, program: PyTree, *, priors: bool = Fa
     Raises
     ------
     InputError
-        If a state is not observed, or seldom.
+        If a state is not observed, or seldom, or the equation has a delay.
 
     Examples
     --------
@@ -145,6 +145,9 @@ def gradient_matching(problem: ODEProblem, program: PyTree, *, priors: bool = Fa
     >>> round(float(matched.model.rate), 3)
     0.7
     """
+    if problem.delay is not None:
+        msg = "Gradient matching knows no delayed state: an equation with a delay is fitted by `fit` alone."
+        raise InputError(msg)
     full = vectorize(problem.complete(program))
     if not any(name.startswith("model.") for name in full.names):
         return full.program(full.vector)

@@ -19,6 +19,7 @@ from sciad._target import Target
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
 from sciad.problems.checks import asked_times, check_initial, check_noise, check_program
+from sciad.problems.delays import declared
 from sciad.problems.doses import Doses
 from sciad.problems.likelihood import Likelihood, Prediction
 from sciad.problems.observations import Way, input_arrays, observations, ways
@@ -75,6 +76,13 @@ class ODEProblem:
         What is given to states at known times: `sciad.Doses`, or several.
     time, experiment
         Names of these dimensions, where the data leave a doubt.
+    delay
+        Delay τ of an equation ``x' = f(t, x(t), x(t - τ))``: a number, or a function of the model, ``lambda model:
+        model.tau``. The model is then called as ``model(t, y, delayed)``, or ``model(t, y, delayed, inputs)``, and
+        derivatives are taken by forward sensitivities; see `sciad.solvers.DDE`.
+    history
+        State before `t0`, a function ``(model, t) -> state``. Default: the initial state, held constant. The state at
+        `t0` is that of `initial`, whatever the history.
     t0
         Time of the initial state; default: the first time.
     solver
@@ -108,6 +116,8 @@ class ODEProblem:
         doses: Doses | Sequence[Doses] | None = None,
         time: str | None = None,
         experiment: str | None = None,
+        delay: float | Callable[[Any], Any] | None = None,
+        history: Callable[[Any, Any], Any] | None = None,
         t0: float | None = None,
         solver: ODE | None = None,
     ) -> None:
@@ -128,6 +138,7 @@ class ODEProblem:
             msg = f"`solver` is a {name}; expected sd.ODE(...), such as sd.ODE({name}()) for a solver of Diffrax."
             raise InputError(msg)
         self.solver = ODE(atol=ATOL * self.observations.smallest) if solver is None else solver
+        self.delay = declared(delay, history, self.solver)
         self.inputs, self.input_times = input_arrays(data, inputs, self.observations), self.observations.times
         self.stepwise = ways(how, self.inputs)
         self.doses = several(doses)
@@ -144,6 +155,9 @@ class ODEProblem:
             self.steady.check(self.states, tuple(self.inputs))
             for name in self.steady.inputs:
                 self.steady.before(name, len(self.observations.values))
+        if self.delay is not None and (self.schedule is not None or self.steady is not None):
+            msg = "A delay cannot be combined with doses, stepwise inputs or a start at rest: leave one of them out."
+            raise InputError(msg)
         given = initial.guess if isinstance(initial, SteadyState) else dict(initial or {})
         self._initial = self._each_initial(given, sources)
 
@@ -201,8 +215,11 @@ class ODEProblem:
         return self.with_sensitivity("forward")
 
     def with_sensitivity(self, kind: Sensitivity) -> "ODEProblem":
-        """Return the problem with that kind of sensitivity, if the user left the choice."""
-        if self.solver.sensitivity != "auto":
+        """Return the problem with that kind of sensitivity, if the user left the choice, and the equation leaves one.
+
+        With a delay, derivatives in reverse too come from forward sensitivities.
+        """
+        if self.solver.sensitivity != "auto" or (self.delay is not None and kind != "forward"):
             return self
         solver = dataclasses.replace(self.solver, sensitivity=kind)
         return self.variant(kind, lambda: self.with_solver(solver))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sciad._typing import Real
+from sciad.problems.delays import with_delayed
 from sciad.problems.schedule import Event, Schedule, in_own_time, most_saved, prepared
 
 if TYPE_CHECKING:
@@ -87,8 +88,13 @@ def simulate(
     if setting.schedule is not None:
         return _from_event_to_event(problem, model, setting, times, until)
     field = right_hand_side(problem, model, setting.inputs)
+    if problem.delay is not None:
+        field = _delayed(problem, model, setting.inputs)
     field = field if until is None else _resting(field, until)
-    solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
+    if problem.delay is not None:
+        solution = problem.delay.solve(problem.solver, model, field, setting.start, times, problem.t0)
+    else:
+        solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
     ok = setting.also(solution.ok)
     return jnp.where(ok, solution.ys, 1.0), ok
 
@@ -139,4 +145,9 @@ def _from_event_to_event(
 
 
 def _resting(field: Field, until: Real) -> Field:
-    return lambda t, y, _: jnp.where(t <= until, field(t, y), 0.0)
+    return lambda t, y, *rest: jnp.where(t <= until, field(t, y, *rest), 0.0)
+
+
+def _delayed(problem: "ODEProblem", model: Callable[..., Any], inputs: dict[str, Array]) -> Field:
+    """Return ``f(t, y, delayed, args)``, as `right_hand_side` does."""
+    return lambda t, y, delayed, _: right_hand_side(problem, with_delayed(model, delayed), inputs)(t, y)
