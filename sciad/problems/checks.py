@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from sciad._errors import InputError
 from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
+from sciad.problems.experiments import model_of
 from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
@@ -52,19 +53,19 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
         msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
         raise InputError(msg)
     _check_declared(program.model)
-    plain = unwrap(program)
-    y0 = check_initial(problem, plain)
+    model = model_of(program.model, 0)
+    y0 = check_initial(problem, unwrap(program))
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
 
     def slope(t: Array, y: Array) -> Array:
-        return right_hand_side(problem, plain.model, inputs)(t, y)
+        return right_hand_side(problem, model, inputs)(t, y)
 
     shape = jax.eval_shape(slope, t0, y0).shape
     if shape != y0.shape:
         msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "
         msg += "return one slope for each, as a vector."
         raise InputError(msg)
-    jax.eval_shape(lambda t, y: _check_fields(problem, plain.model, t, y), t0, y0)
+    jax.eval_shape(lambda t, y: _check_fields(problem, model, t, y), t0, y0)
     if all(is_concrete(leaf) for leaf in jax.tree.leaves(program)):
         _check_finite(jax.jit(slope)(t0, y0), t0, y0)
 

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from sciad._roles import unwrap
 from sciad._typing import Real
+from sciad.problems.experiments import parted
 
 if TYPE_CHECKING:
     from sciad.problems.ode import ODEProblem, ODEProgram
@@ -27,16 +30,22 @@ class Setting(NamedTuple):
 def over_experiments(
     problem: "ODEProblem", function: Callable[..., T], program: "ODEProgram", *rest: Array | np.ndarray
 ) -> T:
-    """Return ``function(model, setting, *rest)`` of each experiment, with a leading axis, for a program without roles.
+    """Return ``function(model, setting, *rest)`` of each experiment, with a leading axis, for a complete program.
 
-    `rest` are arrays with a leading experiment axis.
+    The function gets the model without roles, with the values of the experiment at hand. `rest` are arrays with a
+    leading experiment axis.
     """
-    settings = Setting(problem.starts(program), problem.inputs)
-    arrays = (settings, *map(jnp.asarray, rest))
+    own, shared = parted(program.model)
+    settings = Setting(problem.starts(unwrap(program)), problem.inputs)
+    arrays = (own, settings, *map(jnp.asarray, rest))
+
+    def one(own: Any, *rest: Any) -> T:
+        return function(eqx.combine(own, shared), *rest)
+
     if len(settings.start) == 1:  # one solve, not a batch of one
-        found = function(program.model, *jax.tree.map(lambda x: x[0], arrays))
+        found = one(*jax.tree.map(lambda x: x[0], arrays))
         return jax.tree.map(lambda x: x[None], found)
-    return jax.vmap(lambda arrays: function(program.model, *arrays))(arrays)
+    return jax.vmap(lambda arrays: one(*arrays))(arrays)
 
 
 def right_hand_side(problem: "ODEProblem", model: Callable[..., Any], inputs: dict[str, Array]) -> Field:
