@@ -294,4 +294,5 @@ def test_the_posterior_of_a_population_is_that_of_quadrature():
     label = summary.index[0]
     assert label == "apart[subject=0]"
     curves = prior_curves(problem.complete(Population()), draws.to_dataset(), label=problem.label)
+    assert curves is not None
     assert {name for name, _ in scalars(draws.to_dataset())} <= set(map(str, curves.data_vars))
