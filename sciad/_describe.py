@@ -23,6 +23,7 @@ class Row(NamedTuple):
     prior: str
     unit: str
     value: str
+    each: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Description:
 
     def __str__(self) -> str:
         cells = [Row._fields, *([_cell(x) for x in row] for row in self.rows)]
+        cells = cells if any(row.each for row in self.rows) else [line[:-1] for line in cells]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
         return "\n".join(line.rstrip() for line in lines)
@@ -52,6 +54,8 @@ def _cell(x: Any) -> str:
 
 def describe(program: PyTree) -> Description:
     """Return the table of a program's arrays: path, role, shape, dtype, constraint, prior, unit and value.
+
+    A last column tells what has a value of each experiment, where anything has.
 
     Examples
     --------
@@ -79,4 +83,5 @@ def _row(path: str, leaf: Any) -> Row:
         prior="" if spec.prior is None else prior_text(spec.prior),
         unit=spec.unit,
         value=number_text(value),
+        each=(spec.axis.dim if spec.axis else "") or ("experiment" if spec.each else ""),
     )

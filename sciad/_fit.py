@@ -144,7 +144,7 @@ def fit(
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = _diagnostics(parts, found, effective) | {"condition_number": condition}
-    warnings += [*_remarks(diagnostics), *_rivals(parts, natural, found)]
+    warnings += [*_hierarchies(parts, found.loss, covariance), *_remarks(diagnostics), *_rivals(parts, natural, found)]
     warnings += [] if any(name.startswith("model.") for name in full.names) else [NO_PARAMETER]
     return Fit(
         problem=problem,
@@ -251,6 +251,17 @@ def _precision(
     covariance[np.ix_(parts.location, parts.location)] = of_location
     covariance[np.ix_(parts.noise, parts.noise)] = of_noise
     return covariance, condition, warnings + more
+
+
+def _hierarchies(parts: Separation, loss: float, covariance: np.ndarray) -> list[str]:
+    """Say which values of each experiment their prior was to hold together, which a fit does not look at."""
+    unknown, places = np.isnan(np.diag(covariance)), parts.full.places
+    return [
+        f"The data alone do not determine {parts.problem.label(path)}, which has a prior and a value of each "
+        "experiment, as in a hierarchical model. Sample that (`sd.sample`); or fit values that no prior holds together."
+        for path, site in parts.full.sites.items()
+        if site.axis and site.prior is not None and unknown[places[path]].any() and np.isfinite(loss)
+    ]
 
 
 def _residuals(parts: Separation, found: Estimate) -> np.ndarray:

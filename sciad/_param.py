@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.constraints import Constraint
 
 from sciad._errors import InputError, choose
-from sciad._spec import ROLES, Role, Spec, as_value, central, check_spec, check_value
+from sciad._spec import ROLES, Axis, Role, Spec, as_value, central, check_spec, check_value
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Callable[["Param", Any], Any]:
@@ -51,6 +51,10 @@ class Param(eqx.Module):
         ``"inner"`` (found by the solve), ``"outer"`` (found by hypergradients) or ``"frozen"`` (found by nobody).
     unit
         The unit, in words, for tables and pictures.
+    each
+        Whether each experiment of a problem (subject, batch, site) has a value of its own. The value is then one
+        number, from which all start, or has a first axis over the experiments; a prior holds for each. A model that is
+        called sees the value of the experiment at hand, without that axis.
 
     Raises
     ------
@@ -79,12 +83,13 @@ class Param(eqx.Module):
         constraint: Constraint | None = None,
         role: Role | str = "inner",
         unit: str = "",
+        each: bool | Axis = False,
     ) -> None:
         if isinstance(value, Distribution):
             msg = "A distribution was given as a parameter's value. Write it as its prior: `prior=...`."
             raise InputError(msg)
         role = choose("role", role, ROLES)
-        self.spec = Spec(role, constraint, prior, unit)
+        self.spec = Spec(role, constraint, prior, unit, each)
         check_spec(self.spec)
         if value is None and prior is None:
             msg = "A parameter has neither a value nor a prior to take one from. Give one of them."
@@ -112,6 +117,11 @@ class Param(eqx.Module):
     def unit(self) -> str:
         """The unit, in words."""
         return self.spec.unit
+
+    @property
+    def each(self) -> bool:
+        """Whether each experiment has a value of its own."""
+        return bool(self.spec.each)
 
     @property
     def array(self) -> Array:
@@ -182,6 +192,7 @@ def param(
     constraint: Constraint | None = None,
     role: Role | str = "inner",
     unit: str = "",
+    each: bool = False,
 ) -> Param:
     """Declare a parameter, as the default of a module's field or in a constructor; see `Param`.
 
@@ -195,9 +206,9 @@ def param(
     >>> float(Decay(rate=param(0.5))(0.0, 2.0))
     -1.0
     """
-    return Param(value, prior=prior, constraint=constraint, role=role, unit=unit)
+    return Param(value, prior=prior, constraint=constraint, role=role, unit=unit, each=each)
 
 
-def positive(value: float, *, unit: str = "") -> Param:
-    """Declare a parameter that is positive, without prior."""
-    return Param(value, constraint=constraints.positive, unit=unit)
+def positive(value: float, *, unit: str = "", each: bool = False) -> Param:
+    """Declare a parameter that is positive, without prior; see `Param`."""
+    return Param(value, constraint=constraints.positive, unit=unit, each=each)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from sciad._atomic import replacing
 from sciad._checks import check_posterior
 from sciad._errors import InputError
+from sciad._spec import Axis, entry_name
 
 QUANTILES = {"q5": 0.05, "q50": 0.5, "q95": 0.95}
 TAILS = (0.05, 0.95)  # the quantiles of which `ess_tail` is the smaller effective sample size
@@ -92,13 +93,16 @@ class Posterior:
 
 
 def scalars(draws: xr.Dataset) -> list[tuple[str, Float[np.ndarray, "chains draws"]]]:
-    """Return every scalar of a dataset over (chain, draw, …), named like ``w[3,2]``."""
+    """Return every scalar of a dataset over (chain, draw, …), named like ``w[3,2]`` or ``rate[subject=4]``."""
     found = []
     for name, values in draws.data_vars.items():
-        array = values.transpose("chain", "draw", ...).to_numpy()
+        values = values.transpose("chain", "draw", ...)
+        first = str(values.dims[2]) if values.ndim > 2 else ""
+        named = first in values.coords and first != f"{name}_dim_0"  # which is ArviZ's own name
+        axis = Axis(first, tuple(values[first].to_numpy().tolist())) if named else None
+        array = values.to_numpy()
         for index in np.ndindex(array.shape[2:]):
-            label = f"{name}[{','.join(map(str, index))}]" if index else str(name)
-            found.append((label, array[(..., *index)]))
+            found.append((entry_name(str(name), index, axis), array[(..., *index)]))
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from scipy import stats as st
 
+from sciad._spec import entry_name
 from sciad._vector import Vectorized
 
 LOOSE = 1e-7  # a singular value this small, relative to the largest after scaling, is rounding of the solves
@@ -104,7 +105,7 @@ class Natural:
 
     def __init__(self, full: Vectorized, label: Callable[[str], str]) -> None:
         self.names = tuple(
-            label(path) + (f"[{','.join(map(str, index))}]" if index else "")
+            entry_name(label(path), index, site.axis)
             for path, site in full.sites.items()
             for index in np.ndindex(site.shape)
         )

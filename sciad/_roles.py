@@ -151,6 +151,7 @@ def mark(
     prior: Distribution | None = _KEEP,
     constraint: Constraint | None = _KEEP,
     unit: str = _KEEP,
+    each: bool = _KEEP,
 ) -> T:
     """Return the program with another role, prior, constraint or unit on some of its leaves.
 
@@ -166,7 +167,7 @@ def mark(
         `equinox.tree_at`.
     role
         The new role; None keeps the present one.
-    prior, constraint, unit
+    prior, constraint, unit, each
         Replaced where given; ``prior=None`` removes the prior.
 
     Raises
@@ -182,7 +183,7 @@ def mark(
     """
     if role is not None:
         role = choose("role", role, ROLES)
-    changes = {"role": role or _KEEP, "prior": prior, "constraint": constraint, "unit": unit}
+    changes = {"role": role or _KEEP, "prior": prior, "constraint": constraint, "unit": unit, "each": each}
     changes = {name: value for name, value in changes.items() if value is not _KEEP}
     found = leaves(program)
     chosen = {path for path in _chosen(program, where) if _can_hold(found[path], role)}
@@ -204,7 +205,10 @@ def _can_hold(leaf: Any, role: Role | None) -> bool:
 def _marked(path: str, leaf: Any, changes: dict[str, Any]) -> Param:
     if not isinstance(leaf, Param):
         leaf = Param(leaf, role=role_of(leaf))
-    old = {"role": leaf.role, "prior": leaf.prior, "constraint": leaf.spec.constraint, "unit": leaf.unit}
+    spec = leaf.spec
+    old = {"role": spec.role, "prior": spec.prior, "constraint": spec.constraint, "unit": spec.unit, "each": spec.each}
+    if changes.get("each") is True and spec.axis:
+        changes = changes | {"each": spec.axis}  # it is laid out already
     unset = isinstance(leaf.value, FromPrior) and "prior" not in changes
     try:
         return Param(None if unset else leaf.array, **(old | changes))

@@ -120,7 +120,7 @@ def sample(
     notes = list(ready.notes)
     if interrupted:
         notes.append(f"Stopped by the user after {stretches.draws.shape[1]} of {draws} draws in each chain.")
-    tree = sampled_tree(values(stretches.draws), stretches.info)
+    tree = sampled_tree(values(stretches.draws), stretches.info, target.axes)
     if predict is not None:
         tree = xr.DataTree.from_dict(predict(stretches.draws, candidates, for_prediction) | tree.to_dict())
     diagnostics = {

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 from sciad._errors import InputError, OptionError
 from sciad._fit import fit
 from sciad._fitted import Fit
-from sciad._roles import Param, frozen, param, unwrap
+from sciad._roles import Param, frozen, param
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.simulation import Setting, over_experiments, right_hand_side
 from sciad.solvers.least_squares import LeastSquares
@@ -231,13 +231,13 @@ def _taken_down(
     problem: ODEProblem, program: ODEProgram, where: Callable[[Any], Any]
 ) -> tuple[Float[np.ndarray, "n k"], np.ndarray]:
     """Return inputs and outputs of the term along all trajectories."""
-    plain, times = unwrap(program), np.linspace(problem.t0, problem.observations.times[-1], POINTS)
+    times = np.linspace(problem.t0, problem.observations.times[-1], POINTS)
     states = jax.jit(lambda: problem.states_at(program, times))()
 
     def one(model: PyTree, setting: Setting, states: Array) -> tuple[Array, Array]:
         return jax.vmap(lambda t, y: _call(problem, model, setting, where, t, y))(jnp.asarray(times), states)
 
-    x, v = jax.jit(lambda states: over_experiments(problem, one, plain, states))(states)
+    x, v = jax.jit(lambda states: over_experiments(problem, one, program, states))(states)
     return np.asarray(x).reshape(-1, x.shape[-1]), np.asarray(v).reshape(-1, *v.shape[2:])
 
 

@@ -1,7 +1,7 @@
 """What a parameter means: its role, where it may lie, what is believed about it, and the checks that these agree."""
 
 import functools
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,28 @@ from sciad._text import constraint_text, is_concrete, prior_text
 
 Role: TypeAlias = Literal["inner", "outer", "frozen"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class Axis(NamedTuple):
+    """What a parameter of each experiment has along its first axis: the dimension's name, empty if none, and labels."""
+
+    dim: str
+    labels: tuple[Any, ...]
+
+
+def entry_name(name: str, index: tuple[int, ...], axis: Axis | None = None) -> str:
+    """Name one number of an array; along an axis of experiments, by the experiment's label.
+
+    Examples
+    --------
+    >>> entry_name("w", (3, 2)), entry_name("rate", (1,), Axis("run", ("a", "b"))), entry_name("rate", ())
+    ('w[3,2]', 'rate[run=b]', 'rate')
+    """
+    places = [str(i) for i in index]
+    if axis and axis.dim:
+        label = axis.labels[index[0]]
+        places[0] = f"{axis.dim}={label:g}" if isinstance(label, float) else f"{axis.dim}={label}"
+    return name + (f"[{','.join(places)}]" if places else "")
 
 
 class Spec:
@@ -31,16 +53,18 @@ class Spec:
         constraint: Constraint | None = None,
         prior: Distribution | None = None,
         unit: str = "",
+        each: bool | Axis = False,
     ) -> None:
         self.role: Role = role
         self.constraint = constraint
         self.prior = prior
         self.unit = unit
+        self.each: bool | Axis = each  # an axis once a problem has laid the value out over its experiments
 
     @functools.cached_property
     def _identity(self) -> tuple[Any, ...]:
         leaves, structure = jax.tree_util.tree_flatten((self.constraint, self.prior))
-        return self.role, self.unit, tuple(_content(leaf) for leaf in leaves), structure
+        return self.role, self.unit, self.each, tuple(_content(leaf) for leaf in leaves), structure
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -55,6 +79,11 @@ class Spec:
     def __repr__(self) -> str:
         prior = None if self.prior is None else prior_text(self.prior)
         return f"Spec({', '.join(filter(None, [self.role, constraint_text(self.support), prior, self.unit]))})"
+
+    @property
+    def axis(self) -> Axis | None:
+        """The experiments along the value's first axis, where it is laid out over them."""
+        return self.each if isinstance(self.each, Axis) else None
 
     @property
     def support(self) -> Constraint:
@@ -94,6 +123,9 @@ def check_spec(spec: Spec) -> None:
             example = "numpyro.distributions.LogNormal(0.0, 1.0)" if name == "prior" else "constraints.positive"
             msg = f"A parameter's {name} is {given!r}; expected one of NumPyro's, such as {example}."
             raise InputError(msg)
+    if not isinstance(spec.each, bool | Axis):
+        msg = f"A parameter's `each` is {spec.each!r}; expected True, for a value of each experiment, or False."
+        raise InputError(msg)
     prior, support = spec.prior, spec.support
     if prior is not None and spec.role == "frozen":
         msg = "A prior on a frozen leaf has no effect. Remove the prior (`prior=None`) or make the leaf inner."

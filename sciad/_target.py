@@ -1,10 +1,13 @@
 """What a sampler needs to know of a model, and nothing more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciad._spec import Axis
 
 Vector = Float[Array, " d"]
 
@@ -21,6 +24,8 @@ class Target(NamedTuple):
         Draws a vector from the prior, from a key.
     values
         Natural values by name of a vector.
+    axes
+        The experiments along the first axis of such values, by name, where there are any.
     start
         Where the user's program stands, or None.
     names
@@ -36,6 +41,7 @@ class Target(NamedTuple):
     start: Vector | None
     names: tuple[str, ...]
     in_step: bool
+    axes: Mapping[str, Axis] = MappingProxyType({})
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
+from sciad._spec import Axis
 from sciad._target import Target
 from sciad.problems.ode import ODEProblem
 from sciad.solvers.chains import RANDOM
@@ -103,8 +104,12 @@ class Predictor:
         }
 
 
-def sampled_tree(values: Mapping[str, np.ndarray], info: Info) -> xr.DataTree:
-    """Return draws and what happened in each transition, after ArviZ's schema."""
+def sampled_tree(values: Mapping[str, np.ndarray], info: Info, axes: Mapping[str, Axis]) -> xr.DataTree:
+    """Return draws, over experiments by label, and what happened in each transition, after ArviZ's schema."""
+    named = {name: axis for name, axis in axes.items() if axis.dim}
+    further = {name: [f"{name}_dim_{i}" for i in range(1, values[name].ndim - 2)] for name in named}
+    dims = {name: [axis.dim, *further[name]] for name, axis in named.items()}
+    coords = {axis.dim: list(axis.labels) for axis in named.values()}
     stats = {
         "acceptance_rate": info.accept_prob,
         "diverging": info.diverging,
@@ -114,4 +119,4 @@ def sampled_tree(values: Mapping[str, np.ndarray], info: Info) -> xr.DataTree:
         "n_steps": info.steps,
         "reached_max_treedepth": info.saturated,
     }
-    return arviz_base.from_dict({"posterior": dict(values), "sample_stats": stats})
+    return arviz_base.from_dict({"posterior": dict(values), "sample_stats": stats}, dims=dims, coords=coords)

@@ -15,16 +15,20 @@ from numpyro.distributions.transforms import Transform
 
 from sciad._errors import InputError
 from sciad._roles import Param, fill, is_param, leaves, role_of
-from sciad._spec import Spec
+from sciad._spec import Axis, Spec, entry_name
 from sciad._text import constraint_text, is_concrete
 
 
 class Site(NamedTuple):
-    """One inner leaf: its prior, broadcast to its shape, its bijection from the reals, and its natural shape."""
+    """One inner leaf: its prior, broadcast to its shape, its bijection from the reals, and its natural shape.
+
+    Where each experiment has its own value, these are along `axis`, the first of the shape.
+    """
 
     prior: Distribution | None
     bijection: Transform
     shape: tuple[int, ...]
+    axis: Axis | None
 
 
 class _Slot(NamedTuple):
@@ -72,7 +76,7 @@ class Vectorized(eqx.Module):
         Where a bijection changes the shape, as for a simplex, the indices are those of the unconstrained array.
         """
         return tuple(
-            slot.path + (f"[{','.join(map(str, index))}]" if index else "")
+            entry_name(slot.path, index, slot.spec.axis)
             for slot in self._slots
             for index in np.ndindex(slot.bijection.inverse_shape(slot.shape))
         )
@@ -80,7 +84,7 @@ class Vectorized(eqx.Module):
     @property
     def sites(self) -> Mapping[str, Site]:
         """The prior, bijection and shape of each inner leaf, by path."""
-        return MappingProxyType({s.path: Site(s.prior, s.bijection, s.shape) for s in self._slots})
+        return MappingProxyType({s.path: Site(s.prior, s.bijection, s.shape, s.spec.axis) for s in self._slots})
 
     @property
     def places(self) -> Mapping[str, slice]:

@@ -52,12 +52,19 @@ class Mode(NamedTuple):
 
 
 def find_modes(
-    evaluate: Batch, starts: Float[np.ndarray, "n d"], *, wide: int = 32, best: int = 8, iterations: int = 60
+    evaluate: Batch,
+    starts: Float[np.ndarray, "n d"],
+    *,
+    wide: int = 32,
+    best: int = 8,
+    apart: int = 4,
+    iterations: int = 60,
 ) -> list[Mode]:
     """Return distinct modes, that of most mass first.
 
     The first start and the `wide` best others go a few steps, since the best at first need not lead to the best mode;
-    the `best` of these then go to the end. None are returned if every start is impossible.
+    the `best` of these then go to the end, and the `apart` that are furthest from them, since the best may all be on
+    their way to one mode. None are returned if every start is impossible.
 
     Parameters
     ----------
@@ -68,8 +75,9 @@ def find_modes(
     order = [i for i in [0, *np.argsort(potentials[1:])[:wide] + 1] if np.isfinite(potentials[i])]
     if not order:
         return []
-    early = _distinct(_descend(evaluate, starts[order], FEW))[:best]
-    return _distinct(_descend(evaluate, np.stack([mode.position for mode in early]), iterations))
+    early = [mode.position for mode in _distinct(_descend(evaluate, starts[order], FEW))]
+    kept = _with_furthest(early[:best], early[best:], apart, np.std(starts, axis=0))
+    return _distinct(_descend(evaluate, np.stack(kept), iterations))
 
 
 def descend(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, iterations: int = 200) -> list[Mode]:
@@ -88,6 +96,22 @@ def descend(evaluate: Batch, starts: Float[np.ndarray, "n d"], *, iterations: in
     best = starts[np.argmin(potentials)]
     found = minimize(value, best, jac=True, method="L-BFGS-B", options={"maxiter": iterations})
     return [Mode(found.x, float(found.fun), np.eye(best.size), converged=False)]
+
+
+def _with_furthest(
+    kept: list[np.ndarray], others: list[np.ndarray], number: int, unit: Float[np.ndarray, " d"]
+) -> list[np.ndarray]:
+    """Add so many of the others, each the one furthest, in units of the starts' spread, from the nearest of those kept.
+
+    It is how T. F. Gonzalez, Theoretical Computer Science 38 (1985), finds centres of clusters.
+    """
+    kept, others = list(kept), list(others)
+    scale = np.where(unit > 0, unit, 1.0)
+    while others and number > 0:
+        away = [min(np.linalg.norm((x - y) / scale) for y in kept) for x in others]
+        kept.append(others.pop(int(np.argmax(away))))
+        number -= 1
+    return kept
 
 
 def _distinct(found: list[Mode]) -> list[Mode]:

@@ -170,7 +170,7 @@ def test_a_linear_equation_over_experiments_has_the_estimate_of_linear_regressio
     seen = ~np.isnan(y)
     x, target = design[:, seen].T, (y - known)[seen]
     inverse = np.linalg.inv(x.T @ x)
-    assert fit.names == ("slope", "gain", "initial.y[0]", "initial.y[1]")
+    assert fit.names == ("slope", "gain", "initial.y[run=0]", "initial.y[run=1]")
     np.testing.assert_allclose(fit.values, inverse @ x.T @ target, atol=1e-6)
     np.testing.assert_allclose(fit.covariance, 0.25 * inverse, rtol=1e-5, atol=1e-9)  # the scale is known: no factor
     normal = st.norm.ppf(0.975) * fit.standard_errors

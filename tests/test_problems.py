@@ -304,7 +304,7 @@ def test_a_program_of_another_problem_is_refused(problem):
         other.complete(program)
     two = xr.Dataset({"mass": (("who", "t"), np.ones((2, 4)))}, coords={"t": T})
     of_two = sd.ODEProblem(two, noise=sd.LogNormal(0.1), initial={"mass": sd.param([1.0, 2.0])}).complete(Decay())
-    with pytest.raises(sd.InputError, match=r"initial\['mass'\] has shape \(2,\); expected one value"):
+    with pytest.raises(sd.InputError, match=r"initial.mass has a value of each experiment, of shape \(2,\), and"):
         problem.complete(of_two)
 
 

@@ -337,7 +337,8 @@ def test_describe_lists_every_array(study):
     table = describe(study)
     rows = {row.path: row for row in table}
     assert len(table) == 9  # rate, scale, offset, two weights, two biases, width, steps
-    assert rows["decay.rate"][1:] == ("inner", (), "float64", "> 0", "LogNormal(loc=0, scale=0.5)", "1/day", "1.133")
+    rate = ("inner", (), "float64", "> 0", "LogNormal(loc=0, scale=0.5)", "1/day", "1.133", "")
+    assert rows["decay.rate"][1:] == rate
     assert rows["net.layers.0.weight"].shape == (4, 2)
     assert rows["width"].constraint == "0 .. 1"
     assert rows["decay.offset"].constraint == ""

@@ -69,6 +69,35 @@ def test_a_density_without_a_mode_gives_a_place_of_much_mass():
     assert np.linalg.eigvalsh(best.covariance)[0] > 0
 
 
+def test_absorption_and_elimination_that_change_places_are_two_modes_from_any_prior_draws():
+    # The same curve, but for a scale that the volume makes up for, follows from both orders of the two rates. Places
+    # that are best after a few steps are often all on their way to one of them.
+    t = jnp.linspace(0.5, 24.0, 12)
+    centre, scale = jnp.array([0.0, 1.0, 3.0, -1.0]), jnp.array([2.0, 2.0, 2.0, 1.0])
+
+    def logarithm(absorption, elimination, volume):
+        apart = absorption - elimination
+        apart = jnp.where(jnp.abs(apart) < 1e-6, 1e-6, apart)
+        level = (jnp.exp(-elimination * t) - jnp.exp(-absorption * t)) * absorption / apart
+        return jnp.log(100.0 / volume * level)
+
+    y = logarithm(1.0, 0.1, 40.0) + 0.1 * np.random.default_rng(1).standard_normal(12)
+
+    def density(u):
+        absorption, clearance, volume, sigma = jnp.exp(u)
+        misfit = (y - logarithm(absorption, clearance / volume, volume)) / sigma
+        density = -0.5 * jnp.sum(misfit**2) - t.size * u[3] - 0.5 * jnp.sum(((u - centre) / scale) ** 2)
+        return jnp.where(jnp.isfinite(density), density, -jnp.inf)
+
+    function = batch(density)
+    for seed in range(4):
+        first, second = find_modes(function, np.asarray(centre) + starts(256, 4, seed, np.asarray(scale)))
+        for mode, order in ((first, (1.0, 0.1)), (second, (0.1, 1.0))):
+            absorption, clearance, volume, _ = np.exp(mode.position)
+            np.testing.assert_allclose([absorption, clearance / volume], order, rtol=0.35)
+        assert 0.0 < first.mass - second.mass < 3.0  # a factor of twenty
+
+
 def test_a_saddle_is_left():
     (first, *_) = find_modes(batch(lambda x: -((x[0] ** 2 - 1) ** 2) - x[1] ** 2), np.array([[1e-6, 0.0]]))
     assert first.converged

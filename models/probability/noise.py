@@ -245,7 +245,8 @@ def _positive(value: Param | ArrayLike) -> Param:
     if not isinstance(value, Param):
         return param(value, role="frozen", constraint=constraints.positive)
     if value.prior is None and value.spec.constraint is None:
-        return param(value.array, role=value.role, constraint=constraints.positive, unit=value.unit)
+        positive = constraints.positive
+        return param(value.array, role=value.role, constraint=positive, unit=value.unit, each=value.each)
     return value
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sciad._posterior import scalars
+from sciad._spec import entry_name
 from sciad._vector import vectorize
 
 
@@ -34,16 +35,18 @@ def prior_curves(
     """
     if draws is None:
         return None
-    sites = {label(path): site for path, site in vectorize(program).sites.items()}
+    places = {
+        entry_name(label(path), place, site.axis): (site, place)
+        for path, site in vectorize(program).sites.items()
+        for place in np.ndindex(site.shape)
+    }
     curves: dict[str, Any] = {}
     for name, values in scalars(draws):
-        path, _, index = name.partition("[")
-        site = sites.get(path)
+        site, place = places.get(name, (None, ()))
         if site is None or site.prior is None or site.prior.event_shape:
             continue
         margin = (values.max() - values.min()) / 3
         at = np.linspace(values.min() - margin, values.max() + margin, points)
-        place = tuple(int(i) for i in index.rstrip("]").split(",")) if index else ()
         curves[name] = ("point", _density(site.prior, at, place))
         curves[f"{name}@at"] = ("point", at)
     return xr.Dataset(curves) if curves else None

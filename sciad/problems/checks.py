@@ -13,6 +13,7 @@ from sciad._errors import InputError
 from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
 from sciad.problems.delays import check_delay, with_delayed
+from sciad.problems.experiments import model_of
 from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
@@ -53,28 +54,28 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
         msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
         raise InputError(msg)
     _check_declared(program.model)
-    plain = unwrap(program)
-    y0 = check_initial(problem, plain)
+    model = model_of(program.model, 0)
+    y0 = check_initial(problem, unwrap(program))
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
 
     if problem.delay is not None:
         span = problem.observations.times[-1] - problem.t0
-        check_delay(problem.delay, plain.model, float(span), problem.solver.max_steps)
+        check_delay(problem.delay, model, float(span), problem.solver.max_steps)
 
     def slope(t: Array, y: Array) -> Array:
-        model = plain.model
+        called = model
         if problem.delay is not None:
-            model = with_delayed(model, problem.delay.first(model, t, y))
-        return right_hand_side(problem, model, inputs)(t, y)
+            called = with_delayed(model, problem.delay.first(model, t, y))
+        return right_hand_side(problem, called, inputs)(t, y)
 
     for doses in problem.doses:
-        jax.eval_shape(lambda d=doses: (d.fractions(plain.model, problem.states), d.lags(plain.model, problem.states)))
+        jax.eval_shape(lambda d=doses: (d.fractions(model, problem.states), d.lags(model, problem.states)))
     shape = jax.eval_shape(slope, t0, y0).shape
     if shape != y0.shape:
         msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "
         msg += "return one slope for each, as a vector."
         raise InputError(msg)
-    jax.eval_shape(lambda t, y: _check_fields(problem, plain.model, t, y), t0, y0)
+    jax.eval_shape(lambda t, y: _check_fields(problem, model, t, y), t0, y0)
     if all(is_concrete(leaf) for leaf in jax.tree.leaves(program)):
         _check_finite(jax.jit(slope)(t0, y0), t0, y0)
 

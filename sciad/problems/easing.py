@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from sciad._roles import unwrap
 from sciad._typing import Real
 from sciad.problems.likelihood import Prediction
 from sciad.problems.ode import ODEProblem
@@ -86,7 +85,7 @@ def nudged(
         K, per unit of time.
     """
     program = problem.complete(program)
-    plain, seen = unwrap(program), problem.observations
+    seen = problem.observations
     gaps = np.diff(np.concatenate([[problem.t0], seen.times]))
     begins, values = seen.times - gaps, np.where(seen.observed, seen.values, 0.0)
 
@@ -110,7 +109,7 @@ def nudged(
         _, (mean, ok) = jax.lax.scan(segment, setting.start, knots)
         return mean, setting.also(jnp.all(ok))
 
-    mean, ok = over_experiments(problem, one, plain, values, seen.observed)
+    mean, ok = over_experiments(problem, one, program, values, seen.observed)
     return problem.compared(program, Prediction(mean, ok))
 
 
@@ -123,13 +122,13 @@ def shortened(
     Beyond the horizon the state rests: what would happen there can do no harm.
     """
     program = problem.complete(program)
-    plain, times, end = unwrap(program), problem.observations.times, problem.t0 + 1 / ease
+    times, end = problem.observations.times, problem.t0 + 1 / ease
 
     def one(model: PyTree, setting: Setting) -> tuple[Array, Array]:
         states, ok = simulate(problem, model, setting, times, until=end)
         return jax.vmap(lambda t, y: problem.observed(model, t, y))(jnp.asarray(times), states), ok
 
-    mean, ok = over_experiments(problem, one, plain)
+    mean, ok = over_experiments(problem, one, program)
     within = problem.observations.observed & (times <= end + 1e-9 / ease)[None, :, None]
     # An observation beyond the horizon is taken as met, so that a prediction impossible there does not count.
     residuals, prediction = problem.compared(program, Prediction(jnp.where(within, mean, 1.0), ok))

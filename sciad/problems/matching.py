@@ -24,8 +24,8 @@ from scipy.interpolate import make_smoothing_spline
 
 from sciad._errors import InputError
 from sciad._penalty import Penalty
-from sciad._roles import unwrap
 from sciad._vector import Vectorized, vectorize, with_values
+from sciad.problems.experiments import model_of
 from sciad.problems.likelihood import Prediction
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.simulation import right_hand_side
@@ -193,13 +193,14 @@ class _Misfit(eqx.Module):
         return np.flatnonzero([name.startswith("model.") for name in self.full.names])
 
     def _of(self, program: ODEProgram) -> Array:
-        model, data = unwrap(program).model, self.data
+        data = self.data
         inputs = jax.tree.map(lambda u: u[data.experiment], self.problem.inputs)
 
-        def one(t: Array, y: Array, inputs: dict[str, Array]) -> Array:
-            return right_hand_side(self.problem, model, inputs)(t, y)
+        def one(experiment: Array, t: Array, y: Array, inputs: dict[str, Array]) -> Array:
+            return right_hand_side(self.problem, model_of(program.model, experiment), inputs)(t, y)
 
-        slopes = jax.vmap(one)(jnp.asarray(data.times), jnp.asarray(data.states), inputs)
+        arrays = map(jnp.asarray, (data.experiment, data.times, data.states))
+        slopes = jax.vmap(one)(*arrays, inputs)
         return ((slopes - jnp.asarray(data.slopes)) / self.size[None]).ravel()
 
 

@@ -14,13 +14,15 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 
 from sciad._errors import InputError, check_names
-from sciad._roles import Param, fill, param, unwrap
+from sciad._roles import Param, fill, mark, param, unwrap
+from sciad._spec import Axis
 from sciad._target import Target
 from sciad._vector import vectorize
 from sciad.models.probability import AbstractNoise, LogNormal
 from sciad.problems.checks import asked_times, check_initial, check_noise, check_program
 from sciad.problems.delays import declared
 from sciad.problems.doses import Doses
+from sciad.problems.experiments import axis_of, laid_out, over_times
 from sciad.problems.likelihood import Likelihood, Prediction
 from sciad.problems.observations import Way, input_arrays, observations, ways
 from sciad.problems.schedule import check_solver, schedule, several
@@ -162,6 +164,12 @@ class ODEProblem:
         self._initial = self._each_initial(given, sources)
 
     @property
+    def experiments(self) -> Axis:
+        """The dimension of the experiments and their labels."""
+        seen = self.observations
+        return axis_of(self.data, seen.experiment, len(seen.values))
+
+    @property
     def likelihood(self) -> Likelihood:
         """What the observations say of predictions."""
         return Likelihood(self.fields, self.observations)
@@ -183,9 +191,11 @@ class ODEProblem:
                     msg += "it belongs to another problem. Give the model alone (`program.model`)."
                     raise InputError(msg)
             check_noise(model.noise, self._noise)
+            model = laid_out(model, self.experiments)
             check_initial(self, unwrap(model))
             return model
         program = fill(ODEProgram(model, dict(self._initial), dict(self._noise)))
+        program = laid_out(program, self.experiments)
         check_program(self, program)
         return program
 
@@ -237,6 +247,7 @@ class ODEProblem:
             log_density=lambda v: vectorized.log_prior(v) + self.log_likelihood(vectorized.program(v)),
             draw_prior=vectorized.draw,
             values=lambda v: {self.label(path): value for path, value in vectorized.values(v).items()},
+            axes={self.label(path): site.axis for path, site in vectorized.sites.items() if site.axis},
             start=vectorized.vector,
             names=tuple(self.label(name) for name in vectorized.names),
             in_step=False,
@@ -252,7 +263,7 @@ class ODEProblem:
         InputError
             If times are empty, unsorted, or before ``t0``.
         """
-        program = unwrap(self.complete(program))
+        program = self.complete(program)
         times = self.observations.times if times is None else asked_times(times, self.t0)
 
         def one(model: PyTree, setting: Setting) -> tuple[Array, Array]:
@@ -266,7 +277,7 @@ class ODEProblem:
         self, program: PyTree, times: ArrayLike | Sequence[float] | None = None
     ) -> Float[Array, "experiments times states"]:
         """Return the states at the observed, or at other, times, those not observed too; NaN where a solve fails."""
-        program = unwrap(self.complete(program))
+        program = self.complete(program)
         times = self.observations.times if times is None else asked_times(times, self.t0)
         states, ok = over_experiments(self, lambda model, setting: simulate(self, model, setting, times), program)
         return jnp.where(ok[:, None, None], states, jnp.nan)
@@ -288,14 +299,14 @@ class ODEProblem:
 
     def log_likelihoods(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return the log-likelihood of each observation, zero where there is none."""
-        return self.likelihood.log_likelihoods(unwrap(program.noise), prediction)
+        return self.likelihood.log_likelihoods(over_times(program.noise), prediction)
 
     def log_likelihood(self, program: PyTree) -> Float[Array, ""]:
         """Return the log-likelihood; -inf, with zero gradient, where a solve fails or a prediction is impossible."""
         program = self.complete(program)
         prediction = self.predict(program)
         total = jnp.sum(self.log_likelihoods(program, prediction))
-        ok = jnp.all(self.likelihood.possible(unwrap(program.noise), prediction).ok) & jnp.isfinite(total)
+        ok = jnp.all(self.likelihood.possible(over_times(program.noise), prediction).ok) & jnp.isfinite(total)
         return jnp.where(ok, jnp.where(ok, total, 0.0), -jnp.inf)
 
     def residuals(self, program: PyTree) -> tuple[Float[Array, "experiments times fields"], Prediction]:
@@ -310,13 +321,13 @@ class ODEProblem:
         self, program: ODEProgram, prediction: Prediction
     ) -> tuple[Float[Array, "experiments times fields"], Prediction]:
         """Return standardised residuals of a prediction; see `residuals`."""
-        return self.likelihood.residuals(unwrap(program.noise), prediction)
+        return self.likelihood.residuals(over_times(program.noise), prediction)
 
     def impossible(self, program: PyTree) -> str:
         """Name the first observation whose prediction is impossible for its noise, and the prediction; else nothing."""
         program = self.complete(program)
         prediction = eqx.filter_jit(self.predict)(program)
-        noise, seen = unwrap(program.noise), self.observations
+        noise, seen = over_times(program.noise), self.observations
         for i, field in enumerate(self.fields):
             mean = prediction.mean[..., i]
             bad = np.asarray(~noise[field].possible(mean) & prediction.ok[:, None]) & seen.observed[..., i]
@@ -327,11 +338,11 @@ class ODEProblem:
 
     def weights(self, program: ODEProgram, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return what turns rows of the residuals' Jacobian into information; see `Likelihood.weights`."""
-        return self.likelihood.weights(unwrap(program.noise), prediction)
+        return self.likelihood.weights(over_times(program.noise), prediction)
 
     def scores(self, program: PyTree, prediction: Prediction) -> Float[Array, "experiments times fields"]:
         """Return quantile residuals, zero where nothing was observed; see `AbstractNoise.scores`."""
-        return self.likelihood.scores(unwrap(self.complete(program).noise), prediction)
+        return self.likelihood.scores(over_times(self.complete(program).noise), prediction)
 
     def replicator(self, program: PyTree) -> Callable[[Array, PRNGKeyArray], tuple[Array, Array]]:
         """Return a function from a vector and a key to new observations and log-likelihoods of the old ones.
@@ -344,7 +355,7 @@ class ODEProblem:
         def replicate(vector: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
             program = vectorized.program(vector)
             prediction = self.predict(program)
-            noise = unwrap(program.noise)
+            noise = over_times(program.noise)
             mean, ok = self.likelihood.possible(noise, prediction)
             keys = jax.random.split(key, len(self.fields))
             drawn = [
@@ -392,7 +403,7 @@ class ODEProblem:
     def _initial_value(self, state: str, given: dict[str, Any], field: str | None) -> Param:
         if state in given:
             value = given[state]
-            return value if isinstance(value, Param) else param(value, role="frozen")
+            return self._one_or_each(value if isinstance(value, Param) else param(value, role="frozen"))
         if field is None:
             msg = f"State {state!r} is not observed and has no initial value. Give `initial={{{state!r}: ...}}`: "
             msg += "a number if it is known, `sciad.param(...)` if not."
@@ -406,8 +417,14 @@ class ODEProblem:
         unit = self.data[field].attrs.get("units", "")
         if self._noise[field].positive:
             above = np.where(np.asarray(first) > 0, first, HALF)
-            return param(_squeezed(above), constraint=constraints.positive, unit=unit)
-        return param(_squeezed(np.asarray(first)), unit=unit)
+            return self._one_or_each(param(_squeezed(above), constraint=constraints.positive, unit=unit))
+        return self._one_or_each(param(_squeezed(np.asarray(first)), unit=unit))
+
+    def _one_or_each(self, value: Param) -> Param:
+        """Return an initial value, known as one of each experiment where it is a vector of so many numbers."""
+        experiments = len(self.observations.values)
+        each = experiments > 1 and value.shape == (experiments,)
+        return mark(value, lambda p: p, each=True) if each else value
 
 
 def _several(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from sciad._roles import unwrap
 from sciad._typing import Real
 from sciad.problems.delays import with_delayed
+from sciad.problems.experiments import parted
 from sciad.problems.schedule import Event, Schedule, in_own_time, most_saved, prepared
 
 if TYPE_CHECKING:
@@ -35,19 +38,25 @@ class Setting(NamedTuple):
 def over_experiments(
     problem: "ODEProblem", function: Callable[..., T], program: "ODEProgram", *rest: Array | np.ndarray
 ) -> T:
-    """Return ``function(model, setting, *rest)`` of each experiment, with a leading axis, for a program without roles.
+    """Return ``function(model, setting, *rest)`` of each experiment, with a leading axis, for a complete program.
 
-    `rest` are arrays with a leading experiment axis.
+    The function gets the model without roles, with the values of the experiment at hand. `rest` are arrays with a
+    leading experiment axis.
     """
+    own, shared = parted(program.model)
     schedule = jax.tree.map(jnp.asarray, problem.schedule)
-    settings = Setting(problem.starts(program), problem.inputs, schedule)
+    settings = Setting(problem.starts(unwrap(program)), problem.inputs, schedule)
     if problem.steady is not None:
-        settings = problem.steady.at_rest(problem, program.model, settings)
-    arrays = (settings, *map(jnp.asarray, rest))
+        settings = problem.steady.at_rest(problem, own, shared, settings)
+    arrays = (own, settings, *map(jnp.asarray, rest))
+
+    def one(own: Any, *rest: Any) -> T:
+        return function(eqx.combine(own, shared), *rest)
+
     if len(settings.start) == 1:  # one solve, not a batch of one
-        found = function(program.model, *jax.tree.map(lambda x: x[0], arrays))
+        found = one(*jax.tree.map(lambda x: x[0], arrays))
         return jax.tree.map(lambda x: x[None], found)
-    return jax.vmap(lambda arrays: function(program.model, *arrays))(arrays)
+    return jax.vmap(lambda arrays: one(*arrays))(arrays)
 
 
 def right_hand_side(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,8 +122,15 @@ class SteadyState:
         found, ok = steady_state(slope, guess[free], positive=self.positive)
         return guess.at[free].set(found), ok
 
-    def at_rest(self, problem: "ODEProblem", model: Any, setting: Setting) -> Setting:
-        """Return the setting of all experiments with each start at rest."""
+    def at_rest(self, problem: "ODEProblem", own: Any, shared: Any, setting: Setting) -> Setting:
+        """Return the setting of all experiments with each start at rest.
+
+        The model comes as each experiment's own part, with a leading axis, and what they share.
+        """
         inputs = setting.inputs | {name: self.before(name, len(setting.start)) for name in self.inputs}
-        start, ready = jax.vmap(lambda y, u: self.rest(problem, model, y, u))(setting.start, inputs)
+
+        def one(own: Any, guess: Array, inputs: dict[str, Array]) -> tuple[Array, Array]:
+            return self.rest(problem, eqx.combine(own, shared), guess, inputs)
+
+        start, ready = jax.vmap(one)(own, setting.start, inputs)
         return setting._replace(start=start, ready=ready)
