@@ -127,7 +127,8 @@ def fit(
     found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
-    covariance, condition, warnings = _precision(parts, problem, found)
+    weighted = _weighted(parts, found)
+    covariance, condition, warnings = _precision(parts, problem, found, weighted)
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = _diagnostics(parts, found) | {"condition_number": condition}
@@ -149,6 +150,7 @@ def fit(
         _full=full,
         _vector=vector,
         _covariance=covariance,
+        _weighted=weighted,
         _noise_estimated=bool(noise.size),
     )
 
@@ -184,16 +186,25 @@ def _matched(parts: Separation) -> list[np.ndarray]:
     return [np.asarray(vectorize(program).vector)[parts.location]]
 
 
-def _precision(parts: Separation, problem: ODEProblem, found: Estimate) -> tuple[np.ndarray, float, list[str]]:
+def _weighted(parts: Separation, found: Estimate) -> np.ndarray:
+    """Return the Jacobian in unconstrained space, whose rows' squares add up to the expected information."""
+    jacobian = np.asarray(found.point.at.jacobian)
+    if not np.isfinite(found.loss):
+        return np.full_like(jacobian, np.nan)
+    weights = np.asarray(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
+    return weights[:, None] * jacobian
+
+
+def _precision(
+    parts: Separation, problem: ODEProblem, found: Estimate, weighted: np.ndarray
+) -> tuple[np.ndarray, float, list[str]]:
     """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open."""
-    jacobian, (n, p) = np.asarray(found.point.at.jacobian), found.point.at.jacobian.shape
+    n, p = weighted.shape
     size = parts.location.size + parts.noise.size
     covariance = np.zeros((size, size))
     if not np.isfinite(found.loss):
         return np.full_like(covariance, np.nan), np.nan, []
-    weights = np.asarray(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
     names = [problem.label(name) for name in parts.full.names]
-    weighted = weights[:, None] * jacobian
     of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
     of_noise, more = noise_covariance(found.hessian, found.noise, [names[i] for i in parts.noise])
     factor = 1.0 if not parts.noise.size else n / (n - p) if n > p else np.nan

@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike, Float, PyTree
 from scipy import stats as st
 
 from sciad._errors import OptionError
+from sciad._identifiability import Identifiability, identify
 from sciad._regression import Natural, natural_covariance
 from sciad._results import RESULTS
 from sciad._vector import Vectorized
@@ -60,6 +61,7 @@ class Fit:
     _full: Vectorized = dataclasses.field(repr=False)
     _vector: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
     _covariance: Float[np.ndarray, "d d"] = dataclasses.field(repr=False)
+    _weighted: Float[np.ndarray, "n p"] = dataclasses.field(repr=False)
     _noise_estimated: bool = dataclasses.field(repr=False)
 
     @property
@@ -110,6 +112,50 @@ class Fit:
         away = quantile * np.sqrt(np.diag(covariance)).reshape(mean.shape)
         limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))
         return limits.assign_coords(limit=["lower", "upper"])
+
+    def identifiability(self) -> Identifiability:
+        r"""Return which combinations of the equation's parameters the data determine, how well, and where.
+
+        With F the expected information of the data about relative changes of the parameters,
+
+        .. math:: F_{ij} = x_i x_j \sum_k I_k\, \partial_i \mu_k\, \partial_j \mu_k, \quad
+                  F = V \operatorname{diag}(\sigma^2) V^\top,
+
+        the standard error of the combination :math:`v_k \cdot \log x` is :math:`1/\sigma_k`, times
+        :math:`\sqrt{n/(n-p)}` where the noise is estimated. A number that may be negative and is nearer to zero than ten
+        of its standard errors is measured in these ten. No unit of a parameter or an observation matters.
+
+        Raises
+        ------
+        InputError
+            If the fit found no valid point, or the equation has no fitted parameter.
+
+        Notes
+        -----
+        All is to first order, at this point: a profile (`sciad.profile`) goes further. The parameters of the noise are
+        left out; the expected information ties them to no other.
+
+        Source: R. N. Gutenkunst et al., *Universally sloppy parameter sensitivities in systems biology models*, PLoS
+        Computational Biology 3 (2007).
+
+        Examples
+        --------
+        >>> import equinox as eqx, jax, sciad as sd, xarray as xr
+        >>> from numpyro.distributions import constraints
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> hours = np.linspace(0.0, 4.0, 9)
+        >>> data = xr.Dataset({"drug": ("hour", 8.0 * np.exp(-0.5 * hours))}, coords={"hour": hours})
+        >>> class Product(eqx.Module):
+        ...     a: sd.Param = sd.param(1.0, constraint=constraints.positive)
+        ...     b: sd.Param = sd.param(0.4, constraint=constraints.positive)
+        ...     def __call__(self, t, y):
+        ...         return -self.a * self.b * y
+        >>> problem = sd.ODEProblem(data, noise=sd.LogNormal(0.1), initial={"drug": 8.0})
+        >>> found = sd.fit(problem, Product(), starts=0).identifiability()
+        >>> print(found.advice[0])
+        a and b act through a · b alone: fix one of them, or make that one parameter.
+        """
+        return identify(self)
 
     def _predict(self, vector: jax.Array, times: ArrayLike | Sequence[float] | None) -> jax.Array:
         return self.problem.with_forward_sensitivities().predict(self._full.program(vector), times).mean
