@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,14 +11,18 @@ import xarray as xr
 from jaxtyping import ArrayLike, Float, PyTree
 from scipy import stats as st
 
-from sciad._errors import OptionError
+from sciad._errors import OptionError, counted
 from sciad._identifiability import Identifiability, identify
 from sciad._regression import Natural, natural_covariance
 from sciad._results import RESULTS
 from sciad._vector import Vectorized
+from sciad._waterfall import draw_waterfall, waterfall_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """A fitted program.
 
@@ -122,8 +126,8 @@ class Fit:
                   F = V \operatorname{diag}(\sigma^2) V^\top,
 
         the standard error of the combination :math:`v_k \cdot \log x` is :math:`1/\sigma_k`, times
-        :math:`\sqrt{n/(n-p)}` where the noise is estimated. A number that may be negative and is nearer to zero than ten
-        of its standard errors is measured in these ten. No unit of a parameter or an observation matters.
+        :math:`\sqrt{n/(n-p)}` where the noise is estimated. A number that may be negative and is nearer to zero than
+        ten of its standard errors is measured in these ten. No unit of a parameter or an observation matters.
 
         Raises
         ------
@@ -157,6 +161,19 @@ class Fit:
         """
         return identify(self)
 
+    def waterfall(self) -> "Axes":
+        """Draw where each descent ended, the best first: above the least loss, evenly up to one; returns the axes.
+
+        A flat beginning means that several ways lead to the best answer.
+        """
+        import matplotlib.pyplot as plt
+
+        losses = self.stats["polished_losses"]
+        _, axes = plt.subplots(figsize=(5.0, 2.6), layout="constrained")
+        draw_waterfall(axes, losses)
+        axes.set_title(waterfall_words(losses), fontsize="medium")
+        return axes
+
     def _predict(self, vector: jax.Array, times: ArrayLike | Sequence[float] | None) -> jax.Array:
         return self.problem.with_forward_sensitivities().predict(self._full.program(vector), times).mean
 
@@ -166,6 +183,12 @@ class Fit:
             raise OptionError(msg)
         free = self.diagnostics["degrees_of_freedom"]
         return float(st.t.ppf(0.5 + level / 2, max(free, 1)) if self._noise_estimated else st.norm.ppf(0.5 + level / 2))
+
+    def __repr__(self) -> str:
+        state = "converged" if self.diagnostics["converged"] else "not converged"
+        counts = f"{counted(len(self.names), 'parameter')}, {counted(self.diagnostics['observations'], 'observation')}"
+        told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Fit: {counts}, {state}, negative log-likelihood {self.loss:.6g}{told}>"
 
     def __str__(self) -> str:
         table = self.table().to_string(float_format="{:.4g}".format)

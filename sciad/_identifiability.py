@@ -64,7 +64,10 @@ class Identifiability:
 
         parts = self.directions.to_numpy()
         rows, columns = parts.shape
-        _, axes = plt.subplots(figsize=(3.4 + 0.62 * columns, 1.3 + 0.36 * rows), layout="constrained")
+        right_words = [f"{r.known_to}   σ = {r.singular_value:.2g}" for r in self.table.itertuples()]
+        longest = max(map(len, self.table["combination"])) + max(map(len, right_words))
+        size = 0.085 * longest + 0.55 * columns + 0.4, 0.36 * rows + 1.3
+        _, axes = plt.subplots(figsize=size, layout="constrained")
         axes.imshow(parts, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
         for (i, j), part in np.ndenumerate(parts):
             if abs(part) >= MINOR and columns <= 12:
@@ -74,7 +77,7 @@ class Identifiability:
         axes.set_yticks(range(rows), self.table["combination"])
         axes.tick_params(length=0)
         right = axes.secondary_yaxis("right")
-        right.set_yticks(range(rows), [f"{r.known_to}   σ = {r.singular_value:.2g}" for r in self.table.itertuples()])
+        right.set_yticks(range(rows), right_words)
         right.tick_params(length=0)
         axes.set_title("combinations, best known first", fontsize="medium")
         return axes

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 
-from sciad._errors import InputError, check_names
+from sciad._errors import InputError, check_names, counted
 from sciad._roles import Param, fill, param, unwrap
 from sciad._target import Target
 from sciad._vector import vectorize
@@ -124,6 +124,14 @@ class ODEProblem:
         self._kept: dict[str, ODEProblem] = {}
         self._noise = self._each_noise(LogNormal() if noise is None else noise)
         self._initial = self._each_initial(dict(initial or {}), sources)
+
+    def __repr__(self) -> str:
+        seen = self.observations
+        where = f"at {counted(seen.times.size, 'time')} ({seen.time})"
+        where += f" of {counted(len(seen.values), 'experiment')}" if seen.experiment else ""
+        noise = ", ".join(dict.fromkeys(type(noise).__name__ for noise in self._noise.values()))
+        number = counted(int(seen.observed.sum()), "observation")
+        return f"<ODEProblem: {number} of {', '.join(self.fields)} {where}; {noise} noise>"
 
     @property
     def likelihood(self) -> Likelihood:
