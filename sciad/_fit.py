@@ -13,6 +13,7 @@ from sciad._errors import InputError
 from sciad._fitted import Fit
 from sciad._key import as_key
 from sciad._precision import warn_if_float32
+from sciad._progress import Progress
 from sciad._regression import (
     Natural,
     distance,
@@ -35,6 +36,7 @@ NO_PARAMETER = (
     "The model itself has no inner parameter: only initial values and noise were fitted. Declare parameters as "
     "`rate: sd.Param = sd.param(...)` in an eqx.Module."
 )
+STOPPED = "Stopped by the user: this is the best of the first descents, of which {} were done."
 RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
 DOUBT = 0.01  # the same of signs, below which other ways to a better minimum are tried
@@ -51,6 +53,7 @@ def fit(
     solver: LeastSquares | None = None,
     starts: int | None = None,
     key: PRNGKeyArray | int | None = None,
+    progress: bool = True,
 ) -> Fit:
     r"""Estimate a program's inner parameters by maximum likelihood.
 
@@ -66,6 +69,8 @@ def fit(
         Further starts tried, drawn from the priors; default: the solver's.
     key
         For drawing them, or a whole number that seeds one. Default: 0, the same starts every time.
+    progress
+        Whether to show progress on standard error: live on a terminal, elsewhere a line every five seconds.
 
     Returns
     -------
@@ -86,6 +91,7 @@ def fit(
     inverse Hessian of the loss. Both are carried to natural units by :math:`\partial x/\partial u`. Priors serve to
     draw starts; they do not enter the estimate. A fit has converged when the optimiser's rule is met, or no step
     descends any more, and the optimum of the linearised problem is less than 0.01 standard errors away.
+    Ctrl-C ends the search with the best answer so far, once there is one, and a warning.
 
     Source: G. A. F. Seber and C. J. Wild, *Nonlinear Regression* (1989), sections 2.1 and 5.1.
 
@@ -124,7 +130,11 @@ def fit(
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
         shortcuts=lambda: _matched(parts),
     )
-    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
+    with Progress(quiet=not progress, brief=True) as display:
+        found = solver.estimate(
+            parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path,
+            report=lambda stage, done, total, loss: display.update(stage, done, total, f"least loss {loss:.6g}"),
+        )  # fmt: skip
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
     weighted = _weighted(parts, found)
@@ -132,6 +142,7 @@ def fit(
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = _diagnostics(parts, found) | {"condition_number": condition}
+    warnings += [STOPPED.format(len(found.others) + 1)] if "interrupted" in found.stats else []
     warnings += [*_remarks(diagnostics), *_rivals(parts, natural, found)]
     warnings += [] if any(name.startswith("model.") for name in full.names) else [NO_PARAMETER]
     return Fit(
