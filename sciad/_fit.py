@@ -1,6 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 from scipy import stats as st
+from scipy.optimize import brentq
 
 from sciad._errors import InputError
 from sciad._fitted import Fit
@@ -38,6 +40,7 @@ NO_PARAMETER = (
 )
 STOPPED = "Stopped by the user: this is the best of the first descents, of which {} were done."
 RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
+ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
 DOUBT = 0.01  # the same of signs, below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
@@ -143,6 +146,7 @@ def fit(
     fitted, values, slopes = natural.at(vector)
     diagnostics = _diagnostics(parts, found) | {"condition_number": condition}
     warnings += [STOPPED.format(len(found.others) + 1)] if "interrupted" in found.stats else []
+    warnings += [*_poisson(parts, found, covariance)]
     warnings += [*_remarks(diagnostics), *_rivals(parts, natural, found)]
     warnings += [] if any(name.startswith("model.") for name in full.names) else [NO_PARAMETER]
     return Fit(
@@ -217,11 +221,32 @@ def _precision(
         return np.full_like(covariance, np.nan), np.nan, []
     names = [problem.label(name) for name in parts.full.names]
     of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
-    of_noise, more = noise_covariance(found.hessian, found.noise, [names[i] for i in parts.noise])
+    of_noise, more = noise_covariance(found.hessian, [names[i] for i in parts.noise])
     factor = 1.0 if not parts.noise.size else n / (n - p) if n > p else np.nan
     covariance[np.ix_(parts.location, parts.location)] = of_location * factor
     covariance[np.ix_(parts.noise, parts.noise)] = of_noise
     return covariance, condition, warnings + more
+
+
+def _poisson(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iterator[str]:
+    """Say where counts scatter no more than Poisson's, and how far the dispersion can be from that."""
+    for i, place in enumerate(parts.noise):
+        name = parts.full.names[place]
+        if not (name.endswith(".dispersion") and np.isnan(covariance[place, place])) or not np.isfinite(found.loss):
+            continue
+        loss = eqx.filter_jit(parts.noise_loss)
+
+        def rise(v: float, i: int = i, loss: Any = loss) -> float:
+            noise = jnp.asarray(found.noise).at[i].set(v)
+            return 2 * (float(loss(noise, found.point.at.predictions)) - found.loss) - ONE_SIDED
+
+        farther = next((v for v in found.noise[i] + np.arange(1.0, 40.0) if rise(v) > 0), None)
+        if farther is not None:
+            limit = parts.full.sites[name].bijection(jnp.asarray(brentq(rise, found.noise[i], farther, xtol=1e-6)))
+            yield (
+                f"The counts scatter no more than Poisson's: {parts.problem.label(name)} goes to zero, and its limits "
+                f"by standard errors are NaN. With 95 % confidence it is below {float(limit):.3g}."
+            )
 
 
 def _residuals(problem: ODEProblem, found: Estimate) -> np.ndarray:

@@ -56,7 +56,7 @@ class Progress:
         elif not self._quiet and ((done >= total and not self._brief) or now - self._told > self._every):
             self._told = now
             left = (now - began) / done * (total - done) if done else 0.0
-            ahead = f", {left:.0f} s left" if done < total else ""
+            ahead = f", {left:.0f} s left" if done < total and not self._brief else ""
             self._write(f"{stage}: {done}/{total}{ahead}{note and f', {note}'}")
 
     def _write(self, text: str) -> None:

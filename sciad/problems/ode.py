@@ -349,8 +349,7 @@ class ODEProblem:
 
     def _initial_value(self, state: str, given: dict[str, Any], field: str | None) -> Param:
         if state in given:
-            value = given[state]
-            return value if isinstance(value, Param) else param(value, role="frozen")
+            return _known(state, given[state])
         if field is None:
             msg = f"State {state!r} is not observed and has no initial value. Give `initial={{{state!r}: ...}}`: "
             msg += "a number if it is known, `sciad.param(...)` if not."
@@ -366,6 +365,14 @@ class ODEProblem:
             above = np.where(np.asarray(first) > 0, first, HALF)
             return param(_squeezed(above), constraint=constraints.positive, unit=unit)
         return param(_squeezed(np.asarray(first)), unit=unit)
+
+
+def _known(state: str, value: Any) -> Param:
+    try:
+        return value if isinstance(value, Param) else param(value, role="frozen")
+    except InputError as error:
+        msg = f"initial[{state!r}]: {error}"
+        raise InputError(msg) from error
 
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:
