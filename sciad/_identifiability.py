@@ -289,7 +289,7 @@ def _structural(
     direction: Float[np.ndarray, " p"], parts: list[int], names: list[str], coordinates: Sequence[_Coordinate]
 ) -> str:
     if len(parts) == 1:
-        return f"{names[0]} does not act on what was observed: fix it, or observe what it acts on."
+        return f"{names[0]} does not show in what was observed: fix it, or observe what it acts on."
     if len(parts) == 2:
         other = np.zeros_like(direction)
         i, j = sorted(parts)

@@ -536,6 +536,15 @@ def test_a_prediction_that_its_noise_does_not_allow_is_named():
     assert "y at t=0 is predicted as 0, which is impossible for its noise" in message
 
 
+def test_a_fit_tells_itself_in_a_line_and_draws_its_descents(decayed):
+    fit, _ = decayed
+    assert repr(fit) == f"<Fit: 3 parameters, 23 observations, converged, negative log-likelihood {fit.loss:.6g}>"
+    lines = fit.waterfall().get_lines()
+    shown = np.concatenate([line.get_ydata() for line in lines[1:]])
+    losses = np.sort(fit.stats["polished_losses"])
+    np.testing.assert_allclose(np.sort(shown), losses - losses[0], atol=1e-12)
+
+
 def test_counts_that_are_poissons_have_a_one_sided_limit():
     counts = np.array([10.0, 11.0, 9.0, 10.0, 12.0, 8.0, 10.0, 11.0, 9.0, 10.0])
     data = xr.Dataset({"y": ("t", counts)}, coords={"t": np.arange(10.0)})

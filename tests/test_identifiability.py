@@ -5,13 +5,14 @@ import dataclasses
 
 import equinox as eqx
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from numpyro.distributions import constraints
 from scipy.special import lambertw
 
 import sciad as sd
-from sciad._identifiability import _Coordinate, _directions, _known_to, _named
+from sciad._identifiability import _advice, _Coordinate, _directions, _known_to, _named
 
 RNG = np.random.default_rng(3)
 T = np.linspace(0.0, 4.0, 9)
@@ -164,6 +165,26 @@ def test_directions_of_a_matrix_with_a_known_null_space():
     np.testing.assert_allclose(directions[:3] @ directions[:3].T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(np.sum(values**2), np.sum(jacobian**2), rtol=1e-12)
     np.testing.assert_allclose(values[3:], 0.0, atol=1e-12)
+
+
+def test_a_parameter_that_does_not_show_is_named():
+    (told,) = _advice(*_reported([[1.0, 0.0], [0.0, 1.0]], ["known", "structural"], ["a", "b"]))
+    assert told == "b does not show in what was observed: fix it, or observe what it acts on."
+
+
+def test_three_that_change_together_are_named():
+    rows = [[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]
+    structural, weak, single = _advice(*_reported(rows, ["structural", "weak", "weak"], ["a", "b", "c"]))
+    assert structural.startswith("a, b and c can change together without any change of what was observed: fix one of")
+    assert weak.startswith("The data hardly show a / b (known to a factor of 9): fix or measure a, say, or add data")
+    assert single == "The data hardly show c (known to a factor of 9): fix it, measure it, or add data."
+
+
+def _reported(directions, status, names):
+    chosen = coordinates(**dict.fromkeys(names))
+    words = [_named(np.array(row), chosen)[0] for row in directions]
+    table = pd.DataFrame({"combination": words, "known_to": "a factor of 9", "status": status})
+    return table, np.array(directions), chosen
 
 
 def test_fewer_observations_than_parameters():
