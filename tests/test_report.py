@@ -556,6 +556,7 @@ def test_a_page_says_what_was_assumed_and_what_the_data_determine(page):
         "(estimated)",
         "LogNormal(loc=0, scale=1)",
         "known: 9.81",
+        "95 % confidence limits",
         "1/h",
         "What the data determine",
         "Data and predictions of drug (subject Ann)",

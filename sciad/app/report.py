@@ -214,7 +214,7 @@ def _rows(contents: Contents) -> Iterator[dict[str, Any]]:
     fitted = contents.fit["table"] if contents.fit else {}
     if contents.summary is None:
         for name, row in fitted.items():
-            yield {"name": name, "value": row.get("value"), "standard_error": row.get("standard_error")}
+            yield {"name": name, **{key: row.get(key) for key in ("value", "standard_error", "lower", "upper")}}
         return
     for name, row in contents.summary.iterrows():
         point = fitted.get(name, {})
