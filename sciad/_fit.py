@@ -242,7 +242,9 @@ def _poisson(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iter
 
         farther = next((v for v in found.noise[i] + np.arange(1.0, 40.0) if rise(v) > 0), None)
         if farther is not None:
-            limit = parts.full.sites[name].bijection(jnp.asarray(brentq(rise, found.noise[i], farther, xtol=1e-6)))
+            limit = np.asarray(
+                parts.full.sites[name].bijection(jnp.asarray(brentq(rise, found.noise[i], farther, xtol=1e-6)))
+            )
             yield (
                 f"The counts scatter no more than Poisson's: {parts.problem.label(name)} goes to zero, and its limits "
                 f"by standard errors are NaN. With 95 % confidence it is below {float(limit):.3g}."

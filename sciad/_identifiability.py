@@ -64,7 +64,10 @@ class Identifiability:
 
         parts = self.directions.to_numpy()
         rows, columns = parts.shape
-        right_words = [f"{r.known_to}   σ = {r.singular_value:.2g}" for r in self.table.itertuples()]
+        right_words = [
+            f"{known}   σ = {value:.2g}"
+            for known, value in zip(self.table["known_to"], self.table["singular_value"], strict=True)
+        ]
         longest = max(map(len, self.table["combination"])) + max(map(len, right_words))
         size = 0.085 * longest + 0.55 * columns + 0.4, 0.36 * rows + 1.3
         _, axes = plt.subplots(figsize=size, layout="constrained")
@@ -83,7 +86,7 @@ class Identifiability:
         return axes
 
     def __str__(self) -> str:
-        words = self.table[["combination", "known_to", "singular_value", "status", "seen"]]
+        words = pd.DataFrame(self.table, columns=["combination", "known_to", "singular_value", "status", "seen"])
         return "\n".join([words.to_string(float_format="{:.2g}".format), *self.advice])
 
     def __repr__(self) -> str:
@@ -271,16 +274,16 @@ def _seen(fit: "Fit", share: Float[np.ndarray, "e t f"]) -> str:
 def _advice(
     table: pd.DataFrame, directions: Float[np.ndarray, "p p"], coordinates: Sequence[_Coordinate]
 ) -> Iterator[str]:
-    for row, direction in zip(table.itertuples(), directions, strict=True):
+    for row, direction in zip(table.to_dict(orient="records"), directions, strict=True):
         parts = _parts(direction)
         names = [coordinates[i].name for i in parts]
-        if row.status == "structural":
+        if row["status"] == "structural":
             yield _structural(direction, parts, names, coordinates)
-        elif row.status == "weak" and len(parts) == 1:
-            yield f"The data hardly show {names[0]} (known to {row.known_to}): fix it, measure it, or add data."
-        elif row.status == "weak":
+        elif row["status"] == "weak" and len(parts) == 1:
+            yield f"The data hardly show {names[0]} (known to {row['known_to']}): fix it, measure it, or add data."
+        elif row["status"] == "weak":
             yield (
-                f"The data hardly show {row.combination} (known to {row.known_to}): fix or measure {names[0]}, say, or "
+                f"The data hardly show {row['combination']} (known to {row['known_to']}): fix or measure {names[0]}, say, or "
                 f"add data where {' and '.join(names[:MOST])} act differently."
             )
 
