@@ -283,8 +283,8 @@ def _advice(
             yield f"The data hardly show {names[0]} (known to {row['known_to']}): fix it, measure it, or add data."
         elif row["status"] == "weak":
             yield (
-                f"The data hardly show {row['combination']} (known to {row['known_to']}): fix or measure {names[0]}, say, or "
-                f"add data where {' and '.join(names[:MOST])} act differently."
+                f"The data hardly show {row['combination']} (known to {row['known_to']}): fix or measure {names[0]}, "
+                f"say, or add data where {' and '.join(names[:MOST])} act differently."
             )
 
 
