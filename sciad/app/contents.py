@@ -216,7 +216,7 @@ def add_posterior(
         if _is_equation(problem):
             from sciad.app.bands import predictive_bands
 
-            draws, times = contents.tree["posterior"].to_dataset(), _fine_times(problem)
+            draws, times = posterior.tree["posterior"].to_dataset(), _fine_times(problem)
             contents.predicted = predictive_bands(problem, contents.program, draws, times, QUANTILES)
         label = getattr(problem, "label", str)
         contents.priors = prior_curves(contents.program, contents.group("posterior"), label=label)
