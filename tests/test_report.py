@@ -422,6 +422,13 @@ def test_interruption_keeps_what_is_finished(bench, tmp_path, capsys):
     assert "Residuals of the fit" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
 
 
+def test_a_fit_that_was_stopped_is_not_sampled(bench, capsys):
+    _, fit, _ = results(draws=60)
+    fit.stats = {"interrupted": True}
+    assert bench("sample", "pelts.py", fit=lambda: fit) == 130
+    assert "`sciad resume runs/pelts` goes on" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_is_resumed_and_a_whole_one_left_alone(bench, tmp_path, capsys):
     def interrupt():
         raise KeyboardInterrupt
