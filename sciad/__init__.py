@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sciad._describe import describe
     from sciad._errors import InputError, OptionError, SciadError
     from sciad._fit import Fit, fit
+    from sciad._identifiability import Identifiability
     from sciad._partition import Split, split_data
     from sciad._posterior import Posterior
     from sciad._precision import PrecisionWarning
@@ -37,6 +38,7 @@ _HOMES = {
     "sciad._describe": ("describe",),
     "sciad._errors": ("InputError", "OptionError", "SciadError"),
     "sciad._fit": ("Fit", "fit"),
+    "sciad._identifiability": ("Identifiability",),
     "sciad._partition": ("Split", "split_data"),
     "sciad._posterior": ("Posterior",),
     "sciad._precision": ("PrecisionWarning",),
@@ -67,6 +69,7 @@ __all__ = [
     "Fit",
     "Formula",
     "GaussNewton",
+    "Identifiability",
     "InputError",
     "LeastSquares",
     "LogNormal",

@@ -48,6 +48,17 @@ def did_you_mean(name: str, options: Iterable[str], *, limit: int = 8) -> str:
     return f"There is: {shown}" + (f", and {len(options) - limit} more." if len(options) > limit else ".")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "warning"), counted(3, "warning")
+    ('1 warning', '3 warnings')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def choose(name: str, value: str, options: Iterable[S]) -> S:
     """Return `value` if it is one of `options`; otherwise say which options there are.
 

@@ -1,6 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -8,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 from scipy import stats as st
+from scipy.optimize import brentq
 
 from sciad._errors import InputError
 from sciad._fitted import Fit
 from sciad._key import as_key
 from sciad._precision import warn_if_float32
+from sciad._progress import Progress
 from sciad._regression import (
     Natural,
     distance,
@@ -35,8 +38,10 @@ NO_PARAMETER = (
     "The model itself has no inner parameter: only initial values and noise were fitted. Declare parameters as "
     "`rate: sd.Param = sd.param(...)` in an eqx.Module."
 )
+STOPPED = "Stopped by the user: this is the best of the first descents, of which {} were done."
 RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
 LISTED = 12  # values of a rival that are told
+ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
 FAR = 0.01  # standard errors from the optimum, by linearisation, beyond which a fit has not converged
 DOUBT = 0.01  # the same of signs, below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
@@ -53,6 +58,7 @@ def fit(
     starts: int | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
+    progress: bool = True,
 ) -> Fit:
     r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
 
@@ -72,6 +78,8 @@ def fit(
         network is weight decay.
     key
         For drawing them, or a whole number that seeds one. Default: 0, the same starts every time.
+    progress
+        Whether to show progress on standard error: live on a terminal, elsewhere a line every five seconds.
 
     Returns
     -------
@@ -94,6 +102,7 @@ def fit(
     draw starts; where they count, their residuals' squares join :math:`G^\top I G`, and p is the effective number
     :math:`\operatorname{tr} (I G C G^\top)`. A fit has converged when the optimiser's rule is met, or no step descends
     any more, and the optimum of the linearised problem is less than 0.01 standard errors away.
+    Ctrl-C ends the search with the best answer so far, once there is one, and a warning.
 
     Source: G. A. F. Seber and C. J. Wild, *Nonlinear Regression* (1989), sections 2.1 and 5.1.
 
@@ -136,15 +145,21 @@ def fit(
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
         shortcuts=lambda: _matched(parts),
     )
-    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
+    with Progress(quiet=not progress, brief=True) as display:
+        found = solver.estimate(
+            parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path,
+            report=lambda stage, done, total, loss: display.update(stage, done, total, f"least loss {loss:.6g}"),
+        )  # fmt: skip
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
-    effective = _effective(parts, found)
-    covariance, condition, warnings = _precision(parts, problem, found, effective)
+    effective, weighted = _effective(parts, found), _weighted(parts, found)
+    covariance, condition, warnings = _precision(parts, problem, found, effective, weighted)
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = _diagnostics(parts, found, effective) | {"condition_number": condition}
-    warnings += [*_hierarchies(parts, found.loss, covariance), *_remarks(diagnostics), *_rivals(parts, natural, found)]
+    warnings += [STOPPED.format(len(found.others) + 1)] if "interrupted" in found.stats else []
+    warnings += [*_hierarchies(parts, found.loss, covariance), *_poisson(parts, found, covariance)]
+    warnings += [*_remarks(diagnostics), *_rivals(parts, natural, found)]
     warnings += [] if any(name.startswith("model.") for name in full.names) else [NO_PARAMETER]
     return Fit(
         problem=problem,
@@ -162,6 +177,7 @@ def fit(
         _parts=parts,
         _vector=vector,
         _covariance=covariance,
+        _weighted=weighted[: parts.observations],
         _noise_estimated=bool(noise.size),
     )
 
@@ -231,24 +247,34 @@ def _effective(parts: Separation, found: Estimate) -> float:
     return float(np.sum(left[: parts.observations, values > 0] ** 2))
 
 
+def _weighted(parts: Separation, found: Estimate) -> np.ndarray:
+    """Return the Jacobian in unconstrained space, whose rows' squares add up to the expected information.
+
+    Its first rows are of the observations, further ones of priors that count.
+    """
+    jacobian = np.asarray(found.point.at.jacobian)
+    if not np.isfinite(found.loss):
+        return np.full_like(jacobian, np.nan)
+    weights = np.asarray(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
+    return weights[:, None] * jacobian
+
+
 def _precision(
-    parts: Separation, problem: ODEProblem, found: Estimate, effective: float
+    parts: Separation, problem: ODEProblem, found: Estimate, effective: float, weighted: np.ndarray
 ) -> tuple[np.ndarray, float, list[str]]:
     """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open."""
-    jacobian, n = np.asarray(found.point.at.jacobian), parts.observations
+    n = parts.observations
     size = parts.location.size + parts.noise.size
     covariance = np.zeros((size, size))
     if not np.isfinite(found.loss):
         return np.full_like(covariance, np.nan), np.nan, []
-    weights = np.array(eqx.filter_jit(parts.weights)(jnp.asarray(found.noise), found.point.at.predictions))
     if parts.noise.size:  # estimated from what the curve left, it is too small
-        weights[:n] *= np.sqrt(1 - effective / n) if n > effective else np.nan
+        weighted = np.concatenate([np.sqrt(max(1 - effective / n, 0.0)) * weighted[:n], weighted[n:]])
     names = [problem.label(name) for name in parts.full.names]
-    of_location, condition, warnings = location_covariance(
-        weights[:, None] * jacobian, [names[i] for i in parts.location]
-    )
-    of_noise, more = noise_covariance(found.hessian, found.noise, [names[i] for i in parts.noise])
-    covariance[np.ix_(parts.location, parts.location)] = of_location
+    of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
+    of_noise, more = noise_covariance(found.hessian, [names[i] for i in parts.noise])
+    unknown = parts.noise.size and n <= effective
+    covariance[np.ix_(parts.location, parts.location)] = np.nan if unknown else of_location
     covariance[np.ix_(parts.noise, parts.noise)] = of_noise
     return covariance, condition, warnings + more
 
@@ -262,6 +288,29 @@ def _hierarchies(parts: Separation, loss: float, covariance: np.ndarray) -> list
         for path, site in parts.full.sites.items()
         if site.axis and site.prior is not None and unknown[places[path]].any() and np.isfinite(loss)
     ]
+
+
+def _poisson(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iterator[str]:
+    """Say where counts scatter no more than Poisson's, and how far the dispersion can be from that."""
+    for i, place in enumerate(parts.noise):
+        name = parts.full.names[place]
+        if not (name.endswith(".dispersion") and np.isnan(covariance[place, place])) or not np.isfinite(found.loss):
+            continue
+        loss = eqx.filter_jit(parts.noise_loss)
+
+        def rise(v: float, i: int = i, loss: Any = loss) -> float:
+            noise = jnp.asarray(found.noise).at[i].set(v)
+            return 2 * (float(loss(noise, found.point.at.predictions)) - found.loss) - ONE_SIDED
+
+        farther = next((v for v in found.noise[i] + np.arange(1.0, 40.0) if rise(v) > 0), None)
+        if farther is not None:
+            limit = np.asarray(
+                parts.full.sites[name].bijection(jnp.asarray(brentq(rise, found.noise[i], farther, xtol=1e-6)))
+            )
+            yield (
+                f"The counts scatter no more than Poisson's: {parts.problem.label(name)} goes to zero, and its limits "
+                f"by standard errors are NaN. With 95 % confidence it is below {float(limit):.3g}."
+            )
 
 
 def _residuals(parts: Separation, found: Estimate) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,13 +11,18 @@ import xarray as xr
 from jaxtyping import ArrayLike, Float, PyTree
 from scipy import stats as st
 
-from sciad._errors import OptionError
+from sciad._errors import OptionError, counted
+from sciad._identifiability import Identifiability, identify
 from sciad._regression import Natural, natural_covariance
 from sciad._results import RESULTS
+from sciad._waterfall import draw_waterfall, waterfall_words
 from sciad.problems.separation import Separation
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-@dataclasses.dataclass(frozen=True, eq=False)
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """A fitted program.
 
@@ -60,6 +65,7 @@ class Fit:
     _parts: Separation = dataclasses.field(repr=False)
     _vector: Float[np.ndarray, " d"] = dataclasses.field(repr=False)
     _covariance: Float[np.ndarray, "d d"] = dataclasses.field(repr=False)
+    _weighted: Float[np.ndarray, "n p"] = dataclasses.field(repr=False)
     _noise_estimated: bool = dataclasses.field(repr=False)
 
     @property
@@ -111,6 +117,63 @@ class Fit:
         limits = self.problem.dataset(np.stack([mean - away, mean + away]), times, lead=("limit",))
         return limits.assign_coords(limit=["lower", "upper"])
 
+    def identifiability(self) -> Identifiability:
+        r"""Return which combinations of the equation's parameters the data determine, how well, and where.
+
+        With F the expected information of the data about relative changes of the parameters,
+
+        .. math:: F_{ij} = x_i x_j \sum_k I_k\, \partial_i \mu_k\, \partial_j \mu_k, \quad
+                  F = V \operatorname{diag}(\sigma^2) V^\top,
+
+        the standard error of the combination :math:`v_k \cdot \log x` is :math:`1/\sigma_k`, times
+        :math:`\sqrt{n/(n-p)}` where the noise is estimated. A number that may be negative and is nearer to zero than
+        ten of its standard errors is measured in these ten. No unit of a parameter or an observation matters.
+
+        Raises
+        ------
+        InputError
+            If the fit found no valid point, or the equation has no fitted parameter.
+
+        Notes
+        -----
+        All is to first order, at this point: a profile (`sciad.profile`) goes further. The parameters of the noise are
+        left out; the expected information ties them to no other.
+
+        Source: R. N. Gutenkunst et al., *Universally sloppy parameter sensitivities in systems biology models*, PLoS
+        Computational Biology 3 (2007).
+
+        Examples
+        --------
+        >>> import equinox as eqx, jax, sciad as sd, xarray as xr
+        >>> from numpyro.distributions import constraints
+        >>> jax.config.update("jax_enable_x64", True)
+        >>> hours = np.linspace(0.0, 4.0, 9)
+        >>> data = xr.Dataset({"drug": ("hour", 8.0 * np.exp(-0.5 * hours))}, coords={"hour": hours})
+        >>> class Product(eqx.Module):
+        ...     a: sd.Param = sd.param(1.0, constraint=constraints.positive)
+        ...     b: sd.Param = sd.param(0.4, constraint=constraints.positive)
+        ...     def __call__(self, t, y):
+        ...         return -self.a * self.b * y
+        >>> problem = sd.ODEProblem(data, noise=sd.LogNormal(0.1), initial={"drug": 8.0})
+        >>> found = sd.fit(problem, Product(), starts=0).identifiability()
+        >>> print(found.advice[0])
+        a and b act through a · b alone: fix one of them, or make that one parameter.
+        """
+        return identify(self)
+
+    def waterfall(self) -> "Axes":
+        """Draw where each descent ended, the best first: above the least loss, evenly up to one; returns the axes.
+
+        A flat beginning means that several ways lead to the best answer.
+        """
+        import matplotlib.pyplot as plt
+
+        losses = self.stats["polished_losses"]
+        _, axes = plt.subplots(figsize=(5.0, 2.6), layout="constrained")
+        draw_waterfall(axes, losses)
+        axes.set_title(waterfall_words(losses), fontsize="medium")
+        return axes
+
     def _predict(self, vector: jax.Array, times: ArrayLike | Sequence[float] | None) -> jax.Array:
         return self.problem.with_forward_sensitivities().predict(self._parts.full.program(vector), times).mean
 
@@ -120,6 +183,12 @@ class Fit:
             raise OptionError(msg)
         free = self.diagnostics["degrees_of_freedom"]
         return float(st.t.ppf(0.5 + level / 2, max(free, 1)) if self._noise_estimated else st.norm.ppf(0.5 + level / 2))
+
+    def __repr__(self) -> str:
+        state = "converged" if self.diagnostics["converged"] else "not converged"
+        counts = f"{counted(len(self.names), 'parameter')}, {counted(self.diagnostics['observations'], 'observation')}"
+        told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Fit: {counts}, {state}, negative log-likelihood {self.loss:.6g}{told}>"
 
     def __str__(self) -> str:
         table = self.table().to_string(float_format="{:.4g}".format)

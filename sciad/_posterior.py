@@ -14,14 +14,14 @@ from jaxtyping import Float
 
 from sciad._atomic import replacing
 from sciad._checks import check_posterior
-from sciad._errors import InputError
+from sciad._errors import InputError, counted
 from sciad._spec import Axis, entry_name
 
 QUANTILES = {"q5": 0.05, "q50": 0.5, "q95": 0.95}
 TAILS = (0.05, 0.95)  # the quantiles of which `ess_tail` is the smaller effective sample size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Posterior:
     """Draws from a posterior distribution.
 
@@ -86,6 +86,12 @@ class Posterior:
         found = _diagnose(summary, tree["sample_stats"].to_dataset())
         checks = check_posterior(summary, found, draws=found["draws"])
         return cls(tree, {**found, **diagnostics}, [*warnings, *(str(check) for check in checks if check.words)])
+
+    def __repr__(self) -> str:
+        draws = self.tree["posterior"].to_dataset()
+        chains, length = draws.sizes["chain"], draws.sizes["draw"]
+        told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Posterior: {counted(len(scalars(draws)), 'parameter')}, {chains} × {length} draws{told}>"
 
     def __str__(self) -> str:
         table = self.summary()[["mean", "sd", "mcse_mean", "q5", "q95", "ess_bulk", "ess_tail", "r_hat"]]

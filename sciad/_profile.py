@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats as st
 from scipy.interpolate import PchipInterpolator
 
-from sciad._errors import InputError, OptionError, check_names
+from sciad._errors import InputError, OptionError, check_names, counted
 from sciad.solvers.least_squares import Estimate, LeastSquares
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MOST = 60  # steps to each side
 LONGER, SHORTER = 2.0, 0.25  # limits of the ratio of successive steps
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     r"""Profile likelihoods of scalar parameters.
 
@@ -63,6 +63,13 @@ class Profile:
         for axis in axes.flat[len(self.curves) :]:
             axis.set_axis_off()
         return axes
+
+    def __str__(self) -> str:
+        return "\n".join([self.intervals.to_string(float_format="{:.4g}".format), *self.warnings])
+
+    def __repr__(self) -> str:
+        told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Profile: {self.level:.0%} intervals of {', '.join(self.curves)}{told}>"
 
     def _draw(self, axis: "Axes", name: str, curve: pd.DataFrame) -> None:
         axis.plot(curve["value"], curve["deviance"], marker=".", label="profile")

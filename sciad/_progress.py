@@ -7,24 +7,30 @@ from typing import Any
 
 
 class Progress:
-    """Progress display; a live bar on a terminal, a line every few seconds elsewhere, nothing if `quiet`."""
+    """Progress display; a live bar on a terminal, a line every few seconds elsewhere, nothing if `quiet`.
 
-    def __init__(self, *, quiet: bool = False, every: float = 5.0) -> None:
-        self._quiet, self._every = quiet, every
+    Of `brief` work, which is often done at once, the bar goes when it is done, and elsewhere the ends of stages are not
+    told.
+    """
+
+    def __init__(self, *, quiet: bool = False, every: float = 5.0, brief: bool = False) -> None:
+        self._quiet, self._every, self._brief = quiet, every, brief
         self._live = not quiet and sys.stderr.isatty()
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, float] = {}
-        self._told = 0.0
+        self._told = time.monotonic() if brief else 0.0
 
     def __enter__(self) -> "Progress":
         if self._live:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            clock = TimeElapsedColumn() if self._brief else TimeRemainingColumn()
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), clock)
+            note = TextColumn("{task.fields[note]}")
+            self._bar = Bar(*columns, note, console=Console(stderr=True), transient=self._brief)
             self._bar.start()
         return self
 
@@ -47,10 +53,10 @@ class Progress:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
             self._bar.update(self._tasks[stage], completed=done, total=total, note=note)
-        elif not self._quiet and (done >= total or now - self._told > self._every):
+        elif not self._quiet and ((done >= total and not self._brief) or now - self._told > self._every):
             self._told = now
             left = (now - began) / done * (total - done) if done else 0.0
-            ahead = f", {left:.0f} s left" if done < total else ""
+            ahead = f", {left:.0f} s left" if done < total and not self._brief else ""
             self._write(f"{stage}: {done}/{total}{ahead}{note and f', {note}'}")
 
     def _write(self, text: str) -> None:

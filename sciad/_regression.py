@@ -14,7 +14,7 @@ from sciad._spec import entry_name
 from sciad._vector import Vectorized
 
 LOOSE = 1e-7  # a singular value this small, relative to the largest after scaling, is rounding of the solves
-SHALLOW = 1e-3  # a curvature of the loss this small: the noise's parameter is unknown by a factor of exp(30)
+SHALLOW = 1e-2  # a curvature of the loss this small: the noise's parameter is unknown by a factor of exp(10)
 SEVERAL = 4  # undetermined combinations that are told one by one
 SHAPIRO = 5000  # residuals beyond which the p-value of Shapiro and Wilk is not calibrated
 
@@ -45,16 +45,15 @@ def location_covariance(
 
 
 def noise_covariance(
-    hessian: Float[np.ndarray, "q q"], noise: Float[np.ndarray, " q"], names: Sequence[str]
+    hessian: Float[np.ndarray, "q q"], names: Sequence[str]
 ) -> tuple[Float[np.ndarray, "q q"], list[str]]:
     """Return the inverse of the loss's Hessian, NaN where it is not positive, and a warning for each such direction."""
     if not np.all(np.isfinite(hessian)):
         return np.full(hessian.shape, np.nan), []
-    size = np.maximum(1.0, np.abs(noise))
-    values, axes = np.linalg.eigh(hessian * np.outer(size, size))
+    values, axes = np.linalg.eigh(hessian)
     loose = values <= SHALLOW
     inverse = (axes[:, ~loose] / values[~loose]) @ axes[:, ~loose].T
-    return _open(inverse, axes.T[loose]) * np.outer(size, size), _undetermined(axes.T[loose], names)
+    return _open(inverse, axes.T[loose]), _undetermined(axes.T[loose], names)
 
 
 def _open(covariance: Float[np.ndarray, "p p"], directions: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "p p"]:

@@ -169,7 +169,8 @@ def check_value(value: np.ndarray | jax.Array, spec: Spec) -> None:
         inside = np.all(np.isfinite(array)) and np.all(spec.support(array))
     if not inside:
         limits = constraint_text(spec.support)
-        msg = f"A parameter's value {array} is outside its constraint {limits}. Change the one or the other."
+        source = "" if spec.prior is None else f", where its prior {prior_text(spec.prior)} has its support"
+        msg = f"A parameter's value {array} is outside its constraint {limits}{source}. Change the one or the other."
         raise InputError(msg)
 
 

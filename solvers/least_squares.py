@@ -17,6 +17,7 @@ from sciad.solvers.gauss_newton import GaussNewton, descend
 
 Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
 NoiseLoss = Callable[[Array, PyTree], Array]
+Report = Callable[[str, int, int, float], None]  # stage, done, of how many, the least loss so far
 
 REJECTED = 1e15  # residual where the model cannot be evaluated: any step to there is refused, and it is never an answer
 ALIKE = 0.01  # difference in log-likelihood of one minimum found twice
@@ -185,6 +186,7 @@ class LeastSquares(eqx.Module):
         forward: bool = True,
         path: Path | None = None,
         held: Bool[np.ndarray, " p"] | None = None,
+        report: Report | None = None,
     ) -> Estimate:
         """Estimate from the first row of `locations`, the given start, and the others.
 
@@ -200,22 +202,36 @@ class LeastSquares(eqx.Module):
             What to do where the best answer is in doubt.
         held
             Entries of the location that keep the values of each start.
+        report
+            Called with what is done, as it goes on.
+
+        Notes
+        -----
+        Where there is a `path`, an interrupt by the keyboard ends the search with the best answer so far, if there is
+        one; ``stats["interrupted"]`` then says so.
         """
         began = time.perf_counter()
         locations, noise = np.asarray(locations), np.asarray(noise)
         held = np.zeros(locations.shape[1], bool) if held is None else held
-        search = _Search(self, residuals, noise_loss, held, forward=forward)
-        # --- the given start, and what the data suggest: two ways that agree need no others ---
-        shortcuts = path.shortcuts() if path and self.paths else []
-        tries = search.polish([locations[0], *shortcuts], noise)
-        misfits, followed = [search.evaluate(locations[0], noise).misfit], 0
-        if path is None or not (path.exact(_best(tries)) or (_agreed(tries, 2) and not path.doubtful(_best(tries)))):
-            # --- others, and where few of them agree, ways through easier problems ---
-            misfits += [search.evaluate(location, noise).misfit for location in locations[1:]]
-            best = np.argsort(misfits[1:])[: self.polished] + 1
-            tries += search.polish(locations[best], noise)
-            if path and self.paths:
-                followed = search.follow(path, tries, [*shortcuts, *locations], noise)
+        search = _Search(self, residuals, noise_loss, held, report, forward=forward)
+        tries, misfits, followed, interrupted = search.tries, [], 0, False
+        try:
+            # --- the given start, and what the data suggest: two ways that agree need no others ---
+            shortcuts = path.shortcuts() if path and self.paths else []
+            search.polish([locations[0], *shortcuts], noise, "first descents")
+            misfits += [search.evaluate(locations[0], noise).misfit]
+            enough = path and (path.exact(_best(tries)) or (_agreed(tries, 2) and not path.doubtful(_best(tries))))
+            if not enough:
+                # --- others, and where few of them agree, ways through easier problems ---
+                misfits += search.misfits(locations[1:], noise)
+                best = np.argsort(misfits[1:])[: self.polished] + 1
+                search.polish(locations[best], noise, "descents")
+                if path and self.paths:
+                    followed = search.follow(path, [*shortcuts, *locations], noise)
+        except KeyboardInterrupt:
+            if path is None or not tries:
+                raise
+            interrupted = True
         stats = {
             "paths": followed,
             "starts": len(misfits),
@@ -223,7 +239,7 @@ class LeastSquares(eqx.Module):
             "polished_losses": [t.loss for t in tries],
             "steps": search.steps,
             "seconds": time.perf_counter() - began,
-        }
+        } | ({"interrupted": True} if interrupted else {})
         best = next((t for t in tries if t.loss - min(t.loss for t in tries) < TIE), None)  # the given start first
         if best is None:
             nothing = np.full((noise.size, noise.size), np.nan)
@@ -235,12 +251,20 @@ class _Search:
     """The loops of an estimation about its compiled parts."""
 
     def __init__(
-        self, settings: LeastSquares, residuals: Residuals, noise_loss: NoiseLoss, held: np.ndarray, *, forward: bool
+        self,
+        settings: LeastSquares,
+        residuals: Residuals,
+        noise_loss: NoiseLoss,
+        held: np.ndarray,
+        report: Report | None,
+        *,
+        forward: bool,
     ) -> None:
         self._settings = settings
         self._residuals, self._noise_loss, self._held = residuals, noise_loss, held
-        self._forward = forward
+        self._forward, self._report = forward, report
         self.steps = 0
+        self.tries: list[Estimate] = []
 
     def _solve(
         self, residuals: Callable[..., Any], location: Any, max_steps: int, *rest: Any, rtol: float | None = None
@@ -267,14 +291,29 @@ class _Search:
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
         return Estimate(point, noise, best.loss, best.hessian, result, {})
 
-    def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray) -> list[Estimate]:
-        """Minimise from each location where the model can be evaluated."""
-        possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
-        return [self.alternate(location, noise) for location in possible]
+    def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
+        """Return the misfit at each location."""
+        found = []
+        for location in locations:
+            found.append(self.evaluate(location, noise).misfit)
+            self._tell("starts", len(found), len(locations))
+        return found
 
-    def follow(self, path: Path, tries: list[Estimate], locations: list[np.ndarray], noise: np.ndarray) -> int:
+    def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray, stage: str = "") -> None:
+        """Minimise from each location where the model can be evaluated, and add what is found to the tries."""
+        self._tell(stage, 0, len(locations))
+        possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
+        for done, location in enumerate(possible, 1):
+            self.tries.append(self.alternate(location, noise))
+            self._tell(stage, done, len(possible))
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if self._report is not None and stage:
+            self._report(stage, done, total, min((t.loss for t in self.tries), default=np.inf))
+
+    def follow(self, path: Path, locations: list[np.ndarray], noise: np.ndarray) -> int:
         """Add what ways through easier problems lead to, until the best answer is beyond doubt; return their number."""
-        before = len(tries)
+        tries, before, most = self.tries, len(self.tries), self._settings.paths * len(path.ways)
 
         def doubtful() -> bool:
             few = len(tries) >= MANY and not _agreed(tries, ENOUGH)
@@ -282,9 +321,11 @@ class _Search:
 
         if not doubtful():
             return 0
+        self._tell("easier ways", 0, most)
         for begin in self._begins(path.ways[0], locations, noise):
             for way in path.ways:
-                tries += self.polish([np.asarray(self._end(way, begin.location, noise, path.scatter))], noise)
+                self.polish([np.asarray(self._end(way, begin.location, noise, path.scatter))], noise)
+                self._tell("easier ways", len(tries) - before, most)
                 if not doubtful():
                     return len(tries) - before
         return len(tries) - before

@@ -46,6 +46,14 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("sciad ")
 
 
+@pytest.mark.parametrize("name", ["my-study", "my_study"])
+def test_a_study_named_without_its_ending_is_pointed_at(name, workplace, capsys):
+    (workplace / "my_study.py").write_text("")
+    assert main(["fit", name]) == 2
+    said = capsys.readouterr().err
+    assert f"{name!r} is no built-in study, but there is a file my_study.py: give that name." in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

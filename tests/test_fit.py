@@ -403,7 +403,7 @@ def test_covariance_is_that_of_linear_regression_in_any_units():
 
 
 def test_a_flat_noise_has_no_error():
-    covariance, warnings = noise_covariance(np.diag([4.0, 1e-9]), np.array([0.5, -20.0]), ["scale", "dispersion"])
+    covariance, warnings = noise_covariance(np.diag([4.0, 1e-9]), ["scale", "dispersion"])
     np.testing.assert_allclose(covariance, [[0.25, np.nan], [np.nan, np.nan]])
     assert warnings == ["The data do not determine dispersion: fix it, or add data."]
 
@@ -534,3 +534,30 @@ def test_a_prediction_that_its_noise_does_not_allow_is_named():
 
     message = sd.fit(problem, Filling(), starts=2).message
     assert "y at t=0 is predicted as 0, which is impossible for its noise" in message
+
+
+def test_a_fit_tells_itself_in_a_line_and_draws_its_descents(decayed):
+    fit, _ = decayed
+    assert repr(fit) == f"<Fit: 3 parameters, 23 observations, converged, negative log-likelihood {fit.loss:.6g}>"
+    lines = fit.waterfall().get_lines()
+    shown = np.concatenate([line.get_ydata() for line in lines[1:]])
+    losses = np.sort(fit.stats["polished_losses"])
+    np.testing.assert_allclose(np.sort(shown), losses - losses[0], atol=1e-12)
+
+
+def test_counts_that_are_poissons_have_a_one_sided_limit():
+    counts = np.array([10.0, 11.0, 9.0, 10.0, 12.0, 8.0, 10.0, 11.0, 9.0, 10.0])
+    data = xr.Dataset({"y": ("t", counts)}, coords={"t": np.arange(10.0)})
+    initial = {"y": sd.param(8.0, constraint=constraints.positive)}
+    problem = sd.ODEProblem(data, noise=sd.NegativeBinomial(), initial=initial)
+    fit = sd.fit(problem, lambda t, y: 0.0 * y, solver=sd.LeastSquares(starts=0, paths=0))
+    (told,) = (text for text in fit.warnings if "no more than Poisson" in text)
+    mean = counts.mean()
+
+    def deviance(d):
+        return 2 * np.sum(st.poisson(mean).logpmf(counts) - st.nbinom(1 / d, 1 / (1 + d * mean)).logpmf(counts))
+
+    limit = optimize.brentq(lambda d: deviance(d) - 2.706, 1e-4, 1.0)
+    assert "noise.y.dispersion goes to zero, and its limits by standard errors are NaN" in told
+    assert told.endswith(f"With 95 % confidence it is below {limit:.3g}.")
+    assert fit.interval().loc["noise.y.dispersion"].isna().all()

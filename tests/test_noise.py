@@ -81,7 +81,7 @@ def test_a_number_is_known_and_a_parameter_is_estimated_and_kept_positive():
     assert (estimated.role, str(estimated.constraint), estimated.unit) == ("inner", "Positive(lower_bound=0.0)", "mm")
     assert sd.StudentT().df.role == "frozen"
     assert sd.LogNormal().sigma.prior is not None
-    with pytest.raises(sd.InputError, match="outside its constraint > 0"):
+    with pytest.raises(sd.InputError, match=r"The noise's sigma: A parameter's value -1\.0 is outside its"):
         sd.LogNormal(-1.0)
 
 

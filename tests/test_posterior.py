@@ -139,3 +139,8 @@ def test_printing_shows_the_table_and_the_warnings(posterior):
     text = str(posterior)
     assert "w[1,1]" in text
     assert text.endswith("A note.")
+
+
+def test_a_posterior_tells_itself_in_a_line(posterior):
+    warned = f", {len(posterior.warnings)} warnings" if len(posterior.warnings) > 1 else ", 1 warning"
+    assert repr(posterior) == f"<Posterior: 5 parameters, 4 × 500 draws{warned}>"

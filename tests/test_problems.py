@@ -317,3 +317,12 @@ def test_what_is_no_solver_and_no_dictionary_of_fields_is_said():
     wrong = sd.ODEProblem(table(), initial={"mass": 8.0}, observe=lambda model, t, y: y)
     with pytest.raises(sd.InputError, match=r"`observe` returned a .*; expected a dictionary {field: value} with mass"):
         wrong.complete(Decay())
+
+
+def test_an_initial_value_that_cannot_be_is_named():
+    with pytest.raises(sd.InputError, match=r"initial\['mass'\]: A parameter's value is nan"):
+        sd.ODEProblem(table(mass=[8.0, 5.0, 3.0, 1.0]), initial={"mass": np.nan})
+
+
+def test_a_problem_tells_itself_in_a_line(problem):
+    assert repr(problem) == "<ODEProblem: 3 observations of mass at 4 times (t); LogNormal noise>"

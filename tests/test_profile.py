@@ -92,6 +92,11 @@ def test_a_side_that_the_data_leave_open_is_said():
     assert any("leave half open above: fix what it is traded against" in text for text in found.warnings)
 
 
+def test_a_profile_tells_itself(known):
+    assert repr(known[1]) == "<Profile: 95% intervals of rate, initial.y>"
+    assert str(known[1]).splitlines()[0].split() == ["value", "lower", "upper"]
+
+
 def test_profiles_are_drawn(known):
     axes = known[1].plot()
     shown = [axis for axis in axes.flat if axis.axison]

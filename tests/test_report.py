@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import arviz_base
+import equinox as eqx
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy import stats as st
 
+import sciad as sd
 import sciad._roles as roles
 from sciad._checks import Check, check_posterior
 from sciad._errors import InputError
@@ -20,6 +23,7 @@ from sciad._posterior import Posterior
 from sciad.app import contents as contents_module
 from sciad.app import pictures, studies, workflow
 from sciad.app import report as report_module
+from sciad.app.bands import predictive_bands
 from sciad.app.cli import main
 from sciad.app.contents import gather
 from sciad.app.report import number, report
@@ -418,6 +422,13 @@ def test_interruption_keeps_what_is_finished(bench, tmp_path, capsys):
     assert "Residuals of the fit" in (tmp_path / "runs" / "pelts" / "report.html").read_text()
 
 
+def test_a_fit_that_was_stopped_is_not_sampled(bench, capsys):
+    _, fit, _ = results(draws=60)
+    fit.stats = {"interrupted": True}
+    assert bench("sample", "pelts.py", fit=lambda: fit) == 130
+    assert "`sciad resume runs/pelts` goes on" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_is_resumed_and_a_whole_one_left_alone(bench, tmp_path, capsys):
     def interrupt():
         raise KeyboardInterrupt
@@ -503,3 +514,84 @@ def test_bad_setting_moves_and_writes_nothing(bench, tmp_path, words, capsys):
     assert bench("fit", "pelts.py", *words) == 2
     assert "setting" in capsys.readouterr().err
     assert not list((tmp_path / "runs").iterdir())
+
+
+# --- what was assumed, and what the data determine --------------------------------------------------------------------
+
+
+class Decay(eqx.Module):
+    """Decay at a rate :math:`k`."""
+
+    rate: sd.Param = sd.param(0.5, prior=dist.LogNormal(0.0, 1.0), unit="1/h")
+    gravity: sd.Param = sd.frozen(9.81, unit="m/s²")
+
+    def __call__(self, t, y):  # noqa: ARG002
+        return -self.rate * y
+
+
+@pytest.fixture(scope="module")
+def equation():
+    hours = np.linspace(0.0, 4.0, 9)
+    scatter = np.exp(0.1 * np.random.default_rng(2).standard_normal((2, 9)))
+    values = np.array([[8.0], [4.0]]) * np.exp(-0.5 * hours) * scatter
+    drug = ("subject", "hour"), values, {"units": "mg"}
+    data = xr.Dataset({"drug": drug}, {"subject": ["Ann", "Bo"], "hour": hours})
+    return sd.ODEProblem(data, noise=sd.LogNormal(0.1), initial={"drug": sd.param(np.array([8.0, 4.0]))}, time="hour")
+
+
+@pytest.fixture(scope="module")
+def page(equation, tmp_path_factory):
+    fit = sd.fit(equation, Decay(), solver=sd.LeastSquares(starts=0, paths=0))
+    run = Run.create(tmp_path_factory.mktemp("report"), "decay")
+    contents = gather(problem=equation, fit=fit, title="Decay")
+    run.write("settings.json", {"title": "Decay"})
+    run.write("environment.json", contents.environment)
+    run.write("data.json", contents.data_facts)
+    run.write("data.nc", contents.data)
+    contents_module.save_fit(run, contents)
+    text = report_module.render(contents)
+    assert report_module.render(contents_module.load(run)) == text
+    return text
+
+
+def test_a_page_says_what_was_assumed_and_what_the_data_determine(page):
+    assert not Page(page).open
+    for text in (
+        "Decay: Decay at a rate k.",
+        "multiplicative: the logarithm is normal about that of the prediction",
+        "sigma = 0.1 (known)",
+        "(estimated)",
+        "LogNormal(loc=0, scale=1)",
+        "known: 9.81",
+        "95 % confidence limits",
+        "1/h",
+        "What the data determine",
+        "Data and predictions of drug (subject Ann)",
+        "subject Bo)",
+        "AIC",
+    ):
+        assert text in page, text
+
+
+def test_a_fit_of_several_descents_shows_their_waterfall():
+    problem, fit, _ = results(draws=60)
+    fit.stats = {"polished_losses": [3.0, 9.0, 3.001, float("inf")]}
+    rendered = report_module.render(gather(problem=problem, fit=fit))
+    assert "2 of 4 descents ended at the best." in rendered
+    assert "Where the descents ended" in rendered
+
+
+def test_bands_between_the_data_have_the_quantiles_of_the_noise(equation):
+    program = equation.complete(Decay())
+    shape = (2, 200)
+    draws = {"rate": np.full(shape, 0.5), "initial.drug": np.broadcast_to([8.0, 4.0], (*shape, 2))}
+    tree = arviz_base.from_dict({"posterior": draws})["posterior"].to_dataset()
+    times = np.linspace(0.0, 4.0, 33)
+    found = predictive_bands(equation, program, tree, times, (0.05, 0.5, 0.95))
+    above = np.log(found["drug"] / (np.array([[8.0], [4.0]]) * np.exp(-0.5 * times))).to_numpy()
+    # The error of a quantile q of n draws is √(q (1 - q) / n) over the density there; four of these are allowed.
+    for level, row in zip((0.05, 0.5, 0.95), above, strict=True):
+        z = st.norm.ppf(level)
+        np.testing.assert_allclose(row, 0.1 * z, atol=0.1 * 4 * np.sqrt(level * (1 - level) / 400) / st.norm.pdf(z))
+    np.testing.assert_allclose(above, above[..., :1] + 0 * above, atol=1e-5)  # as smooth as the curve
+    assert list(found["subject"]) == ["Ann", "Bo"]

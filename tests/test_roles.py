@@ -132,7 +132,7 @@ def test_constraint_follows_the_prior():
         (lambda: param(float("nan")), "Expected numbers, not NaN"),
         (lambda: param(float("inf")), "outside its constraint real"),
         (lambda: param(-1.0, constraint=constraints.positive), r"value -1.0 is outside its constraint > 0"),
-        (lambda: param(-1.0, prior=dist.HalfNormal(1.0)), r"outside its constraint > 0"),
+        (lambda: param(-1.0, prior=dist.HalfNormal(1.0)), r"> 0, where its prior HalfNormal\(scale=1\) has its"),
         (lambda: outer(2.0, constraint=constraints.interval(0, 1)), r"outside its constraint 0 \.\. 1"),
         (lambda: frozen(-1.0, constraint=constraints.positive), "outside its constraint"),
         (

@@ -91,7 +91,7 @@ class Normal(AbstractNoise):
     scale: Param
 
     def __init__(self, scale: Param | ArrayLike | None = None) -> None:
-        self.scale = _positive(param(1.0) if scale is None else scale)
+        self.scale = _positive(param(1.0) if scale is None else scale, "scale")
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
         """Return `numpyro.distributions.Normal`."""
@@ -124,7 +124,7 @@ class LogNormal(AbstractNoise):
     sigma: Param
 
     def __init__(self, sigma: Param | ArrayLike | None = None) -> None:
-        self.sigma = _positive(param(0.3, prior=dist.LogNormal(-1.0, 1.0)) if sigma is None else sigma)
+        self.sigma = _positive(param(0.3, prior=dist.LogNormal(-1.0, 1.0)) if sigma is None else sigma, "sigma")
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
         """Return `numpyro.distributions.LogNormal`."""
@@ -159,8 +159,8 @@ class StudentT(AbstractNoise):
     df: Param
 
     def __init__(self, scale: Param | ArrayLike | None = None, df: Param | ArrayLike = 4.0) -> None:
-        self.scale = _positive(param(1.0) if scale is None else scale)
-        self.df = _positive(df)
+        self.scale = _positive(param(1.0) if scale is None else scale, "scale")
+        self.df = _positive(df, "df")
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
         """Return `numpyro.distributions.StudentT`."""
@@ -205,7 +205,8 @@ class NegativeBinomial(AbstractNoise):
     dispersion: Param
 
     def __init__(self, dispersion: Param | ArrayLike | None = None) -> None:
-        self.dispersion = _positive(param(0.1, prior=dist.Exponential(5.0)) if dispersion is None else dispersion)
+        unknown = param(0.1, prior=dist.Exponential(5.0))
+        self.dispersion = _positive(unknown if dispersion is None else dispersion, "dispersion")
 
     def distribution(self, mean: Float[Array, "..."]) -> dist.Distribution:
         """Return `numpyro.distributions.NegativeBinomial2`."""
@@ -240,13 +241,17 @@ class NegativeBinomial(AbstractNoise):
         _refuse(name, y != np.round(y), y, "counts must be whole numbers", "Round them, or use sd.LogNormal()")
 
 
-def _positive(value: Param | ArrayLike) -> Param:
+def _positive(value: Param | ArrayLike, name: str) -> Param:
     """Return a number as a known constant; a parameter as it is, held positive where nothing else is said."""
-    if not isinstance(value, Param):
-        return param(value, role="frozen", constraint=constraints.positive)
-    if value.prior is None and value.spec.constraint is None:
-        positive = constraints.positive
-        return param(value.array, role=value.role, constraint=positive, unit=value.unit, each=value.each)
+    try:
+        if not isinstance(value, Param):
+            return param(value, role="frozen", constraint=constraints.positive)
+        if value.prior is None and value.spec.constraint is None:
+            positive = constraints.positive
+            return param(value.array, role=value.role, constraint=positive, unit=value.unit, each=value.each)
+    except InputError as error:
+        msg = f"The noise's {name}: {error}"
+        raise InputError(msg) from error
     return value
 
 

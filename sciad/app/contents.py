@@ -30,7 +30,8 @@ class Contents:
     data : xarray.Dataset, optional
         Data as the model sees them.
     fit : dict, optional
-        ``table`` (name to value, standard error and interval), ``loss``, ``result``, ``converged``, ``stats``.
+        ``table`` (name to value, standard error and interval), ``loss``, ``result``, ``converged``, ``stats``,
+        ``identifiability``.
     residuals, curve : xarray.Dataset, optional
         Standardised residuals, and the fit's prediction on a fine grid.
     tree : xarray.DataTree, optional
@@ -39,6 +40,10 @@ class Contents:
         One row for each scalar parameter.
     diagnostics : dict
         The sampler's.
+    predicted : xarray.Dataset, optional
+        Quantiles of the posterior predictive of each field, ``quantile`` first, on a fine grid.
+    model : dict, optional
+        What was assumed, in words, as :func:`sciad.app.model.model_facts` gives it.
     priors : xarray.Dataset, optional
         For each scalar parameter its prior density over ``point``, and ``<name>@at``, where.
     reference : dict, optional
@@ -68,6 +73,8 @@ class Contents:
     tree: xr.DataTree | None = None
     summary: pd.DataFrame | None = None
     diagnostics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    predicted: xr.Dataset | None = None
+    model: dict[str, Any] | None = None
     priors: xr.Dataset | None = None
     reference: dict[str, Any] | None = None
     comparison: pd.DataFrame | None = None
@@ -81,6 +88,12 @@ class Contents:
         if self.tree is None or name not in self.tree.children:
             return None
         return self.tree[name].to_dataset()
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each parameter that has one."""
+        rows = (self.model or {"parameters": ()})["parameters"]
+        return {row["name"]: row["unit"] for row in rows if row["unit"]}
 
     def bands(self, field: str) -> xr.DataArray | None:
         """Quantiles of the posterior predictive of one field, ``quantile`` first."""
@@ -147,10 +160,15 @@ def _add_fit(contents: Contents, fit: Any, problem: Any) -> None:
         "stats": dict(fit.stats),
         "diagnostics": dict(fit.diagnostics),
         "warnings": list(fit.warnings),
+        "identifiability": _identifiability(fit),
     }
     contents.residuals = fit.residuals
     if isinstance(getattr(problem, "data", None), xr.Dataset):
-        contents.curve = _fine_prediction(fit, problem)
+        contents.curve = fit.prediction(_fine_times(problem))
+    if _is_equation(problem):
+        from sciad.app.model import model_facts  # imports JAX, which reading back a run does without
+
+        contents.model = model_facts(problem, fit.program)
     contents.warnings += list(fit.warnings)
     contents.checks.append(check_fit(contents.fit))
 
@@ -161,10 +179,26 @@ def _reason(result: Any) -> str:
     return RESULTS[result] or "stopped early"
 
 
-def _fine_prediction(fit: Any, problem: Any) -> xr.Dataset:
-    """Predict on 200 points from the start of the solve to the last observation."""
+def _fine_times(problem: Any) -> np.ndarray:
+    """Give 200 times from the start of the solve to the last observation."""
     times = problem.observations.times
-    return fit.prediction(np.linspace(min(problem.t0, times[0]), times[-1], 200))
+    return np.linspace(min(problem.t0, times[0]), times[-1], 200)
+
+
+def _is_equation(problem: Any) -> bool:
+    """Whether it is an ODEProblem, which is looked at without importing JAX."""
+    return any(kind.__name__ == "ODEProblem" for kind in type(problem).__mro__)
+
+
+def _identifiability(fit: Any) -> dict[str, Any] | None:
+    """Give the table of combinations and the advice, where there are any."""
+    if not hasattr(fit, "identifiability"):
+        return None
+    try:
+        found = fit.identifiability()
+    except InputError:
+        return None
+    return {"rows": found.table.to_dict(orient="records"), "advice": found.advice}
 
 
 def add_posterior(
@@ -179,6 +213,11 @@ def add_posterior(
     if contents.program is not None:
         from sciad.app.priors import prior_curves  # imports JAX, which reading back a run does without
 
+        if _is_equation(problem):
+            from sciad.app.bands import predictive_bands
+
+            draws, times = posterior.tree["posterior"].to_dataset(), _fine_times(problem)
+            contents.predicted = predictive_bands(problem, contents.program, draws, times, QUANTILES)
         label = getattr(problem, "label", str)
         contents.priors = prior_curves(contents.program, contents.group("posterior"), label=label)
 
@@ -205,19 +244,23 @@ def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
 
 
 def save_fit(run: Run, contents: Contents) -> None:
-    """Write ``fit.json`` and ``fit.nc``."""
+    """Write ``fit.json``, ``fit.nc`` and ``model.json``."""
     groups = {"residuals": contents.residuals, "curve": contents.curve}
     run.write("fit.nc", xr.DataTree.from_dict({name: part for name, part in groups.items() if part is not None}))
     run.write("fit.json", contents.fit)
+    if contents.model is not None:
+        run.write("model.json", contents.model)
 
 
 def save_posterior(run: Run, contents: Contents) -> None:
-    """Write ``posterior.json`` (table, diagnostics) and ``priors.nc``; the draws are in ``posterior.nc``."""
+    """Write ``posterior.json`` (table, diagnostics), ``priors.nc``, ``bands.nc``; the draws are in ``posterior.nc``."""
     assert contents.summary is not None
     table = contents.summary.to_dict(orient="index")
     run.write("posterior.json", {"summary": table, "diagnostics": contents.diagnostics, "warnings": contents.warnings})
     if contents.priors is not None:
         run.write("priors.nc", contents.priors)
+    if contents.predicted is not None:
+        run.write("bands.nc", contents.predicted)
     if contents.reference is not None:
         run.write("reference.json", contents.reference)
 
@@ -253,6 +296,7 @@ def load(run: Run) -> Contents:
 def _load_fit(contents: Contents, run: Run) -> None:
     fit = run.read("fit.json")
     contents.fit = fit
+    contents.model = run.read("model.json") if run.has("model.json") else None
     contents.warnings += fit.get("warnings", [])
     contents.checks.append(check_fit(fit))
     if run.has("fit.nc"):
@@ -269,4 +313,5 @@ def _load_posterior(contents: Contents, run: Run) -> None:
     with xr.open_datatree(run.path("posterior.nc"), engine="h5netcdf") as tree:
         contents.tree = tree.load()
     contents.priors = run.read("priors.nc") if run.has("priors.nc") else None
+    contents.predicted = run.read("bands.nc") if run.has("bands.nc") else None
     judge(contents, run.read("reference.json") if run.has("reference.json") else None)

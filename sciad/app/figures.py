@@ -14,6 +14,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sciad._waterfall import draw_waterfall
+
 Axes = Any
 Margins = tuple[float, float, float, float]
 _INK, _FAINT, _LINE = "#1b1f24", "#6b7480", "#d3d8de"
@@ -214,6 +216,11 @@ def residual_memory(axes: Axes, correlations: np.ndarray, size: int) -> None:
     lags = np.arange(1, correlations.size + 1)
     axes.vlines(lags, 0, correlations, color=_SERIES[0], lw=3)
     axes.set(xlabel="lag", ylabel="autocorrelation", ylim=(-1, 1))
+
+
+def waterfall(axes: Axes, losses: Sequence[float]) -> None:
+    """Draw where the descents of a fit ended, the best first; the band holds those that fit nearly as well."""
+    draw_waterfall(axes, losses, best=_SERIES[0], rest=_SERIES[1], faint=_FAINT)
 
 
 def _axis(array: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from sciad._posterior import scalars
+from sciad._waterfall import waterfall_words
 from sciad.app import figures
 from sciad.app.contents import Contents
 
@@ -38,14 +39,20 @@ def predictions(contents: Contents, names: Iterator[int]) -> Iterator[Picture]:
         return
     for colour, field in enumerate(map(str, source.data_vars)):
         bands = contents.bands(field)
+        fine = _named(contents.predicted, field)
         observed = _named(contents.data, field)
         curve = _named(contents.curve, field)
         for place in _places(bands if bands is not None else observed):
-            data, band, line = (_at(array, place) for array in (observed, bands, curve))
+            data, band, smooth, line = (_at(array, place) for array in (observed, bands, fine, curve))
             words_of = f"Data and predictions of {field}{_place_words(place)}"
             caption = " ".join(part for part in (_place_words(place).strip(), _coverage(data, band)) if part)
             paint = functools.partial(
-                figures.prediction, field=field, observed=data, bands=band, curve=line, colour=colour
+                figures.prediction,
+                field=field,
+                observed=data,
+                bands=band if smooth is None else smooth,
+                curve=line,
+                colour=colour,
             )
             svg = _draw(names, paint, size=(7.4, 2.9), margins=_FRAMED)
             yield Picture(svg, f"{words_of}. {caption}", caption)
@@ -73,7 +80,8 @@ def marginals(contents: Contents, names: Iterator[int]) -> Iterator[Picture]:
             figures.marginal, draws=values.ravel(), prior=prior, value=value, reference=published.get(name)
         )
         svg = _draw(names, paint, size=(2.7, 1.6), margins=(0.12, 0.12, 0.27, 0.05))
-        yield Picture(svg, f"Posterior of {name}: 90 % of draws between {low:.4g} and {high:.4g}.", name)
+        words_of = f"Posterior of {name}: 90 % of draws between {low:.4g} and {high:.4g}."
+        yield Picture(svg, words_of, _with_unit(contents, name))
 
 
 def chains(contents: Contents, names: Iterator[int]) -> Iterator[tuple[str, Picture, Picture]]:
@@ -189,6 +197,22 @@ def _diverging(contents: Contents) -> np.ndarray | None:
     if stats is None or "diverging" not in stats:
         return None
     return stats["diverging"].transpose("chain", "draw").to_numpy().astype(bool)
+
+
+def waterfall(contents: Contents, names: Iterator[int]) -> Picture | None:
+    """Draw where the fit's descents ended; None where there was one alone."""
+    losses = (contents.fit or {"stats": {}})["stats"].get("polished_losses", [])
+    losses = [np.inf if loss is None else loss for loss in losses]  # as JSON has it
+    if len(losses) < 2 or not np.isfinite(losses).any():
+        return None
+    caption = waterfall_words(losses)
+    svg = _draw(names, lambda axes: figures.waterfall(axes, losses), size=(4.6, 2.3), margins=_BARE)
+    return Picture(svg, f"Waterfall of the fit: the losses of its descents, sorted. {caption}", caption)
+
+
+def _with_unit(contents: Contents, name: str) -> str:
+    unit = contents.units.get(name.partition("[")[0])
+    return f"{name} ({unit})" if unit else name
 
 
 def _named(data: xr.Dataset | None, field: str) -> xr.DataArray | None:

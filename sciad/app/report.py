@@ -90,6 +90,7 @@ def render(contents: Contents) -> str:
     names = itertools.count()
     return template.render(
         contents=contents,
+        unit=lambda name: contents.units.get(name.partition("[")[0], ""),
         style=markupsafe.Markup((folder / "report.css").read_text(encoding="utf-8")),
         state=overall(contents.checks),
         headline=headline(contents.checks),
@@ -100,7 +101,8 @@ def render(contents: Contents) -> str:
         chains=list(pictures.chains(contents, names)),
         pairs=pictures.pairs(contents, names),
         residuals=list(pictures.residuals(contents, names)),
-        optimiser={name: _brief(value) for name, value in (contents.fit or {"stats": {}})["stats"].items()},
+        waterfall=pictures.waterfall(contents, names),
+        optimiser=dict(_optimiser(contents.fit)),
         sampler={name: _brief(value) for name, value in contents.diagnostics.items()},
         machine={name: value for name, value in contents.environment.items() if name != "packages"},
     )
@@ -180,6 +182,14 @@ def _brief(value: Any) -> str:
     return number(value, 3) if isinstance(value, float | np.number) else str(value)
 
 
+def _optimiser(fit: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Give the numbers on the optimisation and the quality of the fit; the losses have their picture."""
+    told = {**fit["stats"], **fit.get("diagnostics", {})} if fit else {}
+    for name, value in told.items():
+        if name != "polished_losses" and not isinstance(value, Mapping):
+            yield name, _brief(value)
+
+
 def _facts(contents: Contents) -> Iterator[tuple[str, str]]:
     draws = contents.group("posterior")
     if contents.summary is not None and draws is not None:
@@ -192,6 +202,9 @@ def _facts(contents: Contents) -> Iterator[tuple[str, str]]:
     elif contents.fit is not None:
         yield "parameters", str(len(contents.fit["table"]))
         yield "loss", number(contents.fit["loss"])
+        if "aic" in contents.fit.get("diagnostics", {}):
+            yield "AIC", number(contents.fit["diagnostics"]["aic"])
+            yield "BIC", number(contents.fit["diagnostics"]["bic"])
     if contents.timings:
         yield "total time", seconds(sum(contents.timings.values()))
 
@@ -201,7 +214,7 @@ def _rows(contents: Contents) -> Iterator[dict[str, Any]]:
     fitted = contents.fit["table"] if contents.fit else {}
     if contents.summary is None:
         for name, row in fitted.items():
-            yield {"name": name, "value": row.get("value"), "standard_error": row.get("standard_error")}
+            yield {"name": name, **{key: row.get(key) for key in ("value", "standard_error", "lower", "upper")}}
         return
     for name, row in contents.summary.iterrows():
         point = fitted.get(name, {})

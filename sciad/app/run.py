@@ -33,7 +33,9 @@ class Run:
     ``data.json``, ``data.nc``    the data's fingerprint, and the data as the model saw them
     ``log.txt``                   what was said, with the time
     ``fit.json``, ``fit.nc``      the fit: values and errors; residuals, prediction, covariance
+    ``model.json``                what was assumed, in words
     ``posterior.nc``              the draws, in the schema of ArviZ
+    ``bands.nc``, ``priors.nc``   bands of predictions on a fine grid; prior densities
     ``checkpoint.npz``            chains and draws so far, until sampling is done; ``sciad resume`` goes on from it
     ``metrics.json``              the checks, the comparison with the reference, the timings
     ``report.html``               all of it as one page that opens without a network

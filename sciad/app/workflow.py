@@ -161,8 +161,12 @@ def _save_setting(run: Run, task: Task, loaded: _Loaded) -> None:
 def _fit(run: Run, loaded: _Loaded, timings: dict[str, float], console: Console) -> Contents:
     settings, study = loaded.settings, loaded.study
     key, _ = _keys(settings)
-    with _timed(timings, "fit"), console.busy("fitting"):
-        fit = sd.fit(loaded.problem, loaded.program, key=key, **_given(settings, "starts"))
+    console.say("fitting …")
+    with _timed(timings, "fit"):
+        options = _given(settings, "starts")
+        fit = sd.fit(loaded.problem, loaded.program, key=key, progress=not console.quiet, **options)
+        if "interrupted" in fit.stats:  # a run that is resumed fits again, to the end
+            raise KeyboardInterrupt
         contents = gather(problem=loaded.problem, fit=fit, settings=settings, timings=timings, title=study.title)
     contents.timings, contents.description = timings, study.description
     save_fit(run, contents)

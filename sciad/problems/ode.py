@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import constraints
 
-from sciad._errors import InputError, check_names
+from sciad._errors import InputError, check_names, counted
 from sciad._roles import Param, fill, mark, param, unwrap
 from sciad._spec import Axis
 from sciad._target import Target
@@ -168,6 +168,14 @@ class ODEProblem:
         """The dimension of the experiments and their labels."""
         seen = self.observations
         return axis_of(self.data, seen.experiment, len(seen.values))
+
+    def __repr__(self) -> str:
+        seen = self.observations
+        where = f"at {counted(seen.times.size, 'time')} ({seen.time})"
+        where += f" of {counted(len(seen.values), 'experiment')}" if seen.experiment else ""
+        noise = ", ".join(dict.fromkeys(type(noise).__name__ for noise in self._noise.values()))
+        number = counted(int(seen.observed.sum()), "observation")
+        return f"<ODEProblem: {number} of {', '.join(self.fields)} {where}; {noise} noise>"
 
     @property
     def likelihood(self) -> Likelihood:
@@ -402,8 +410,7 @@ class ODEProblem:
 
     def _initial_value(self, state: str, given: dict[str, Any], field: str | None) -> Param:
         if state in given:
-            value = given[state]
-            return self._one_or_each(value if isinstance(value, Param) else param(value, role="frozen"))
+            return self._one_or_each(_known(state, given[state]))
         if field is None:
             msg = f"State {state!r} is not observed and has no initial value. Give `initial={{{state!r}: ...}}`: "
             msg += "a number if it is known, `sciad.param(...)` if not."
@@ -425,6 +432,14 @@ class ODEProblem:
         experiments = len(self.observations.values)
         each = experiments > 1 and value.shape == (experiments,)
         return mark(value, lambda p: p, each=True) if each else value
+
+
+def _known(state: str, value: Any) -> Param:
+    try:
+        return value if isinstance(value, Param) else param(value, role="frozen")
+    except InputError as error:
+        msg = f"initial[{state!r}]: {error}"
+        raise InputError(msg) from error
 
 
 def _several(names: str | Iterable[str]) -> tuple[str, ...]:

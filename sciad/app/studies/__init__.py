@@ -108,6 +108,8 @@ def find(name: str) -> str:
         return Path(name).stem.replace("_", "-")
     if name.endswith(".py"):
         message = f"study file {name} does not exist. `sciad new NAME` writes one to start from."
+    elif (file := Path(f"{name.replace('-', '_')}.py")).is_file():
+        message = f"{name!r} is no built-in study, but there is a file {file}: give that name."
     else:
         message = (
             f"unknown study {name!r}. {did_you_mean(name, BUILT_IN)} "
