@@ -124,7 +124,9 @@ def fit(
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
         shortcuts=lambda: _matched(parts),
     )
-    found = solver.estimate(parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path)
+    found = solver.estimate(
+        parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path, chart=parts.chart
+    )
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
     covariance, condition, warnings = _precision(parts, problem, found)

@@ -184,7 +184,7 @@ def test_the_function_is_traced_once_for_shapes_and_once_for_steps():
     [
         (lambda: GaussNewton(rtol=0.0), r"GaussNewton\(rtol=0.0\): expected a positive number"),
         (lambda: GaussNewton(form="both"), "form='both' is not an option. Expected one of 'auto', 'primal', 'dual'"),
-        (lambda: solve(curve, jnp.ones(3), (T, DATA), bound=1.0), "takes the options jac, lower and upper; got bound"),
+        (lambda: solve(curve, jnp.ones(3), (T, DATA), bound=1.0), "takes the options jac, lower, reach and upper; got bound"),
         (lambda: solve(curve, jnp.ones(3), (T, DATA), jac="forward"), "jac='forward' is not an option"),
     ],
 )
