@@ -124,7 +124,9 @@ class LeastSquares(eqx.Module):
     With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `GaussNewton`;
     with :math:`\theta` held, the noise's parameters by
     damped Newton steps; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
-    space.
+    space. Where there is noise to estimate the turns are short at first, so that it keeps pace with the curve: a
+    descent on :math:`\min_\eta -\log L(\theta, \eta)`, the profile likelihood. Starts are compared when a turn gains
+    less than 1e-4, and the best is taken to the end.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ class LeastSquares(eqx.Module):
         about its unconstrained value. The residuals of all are evaluated, and the best `polished` are optimised, the
         given one in any case.
     polished
-        How many of them.
+        How many of them; twice as many where few of these agree on the best, with which nothing else is wrong.
     paths
         Where the best answer is in doubt, how many ways through easier problems are followed at most; with 0 no
         other way is tried.
