@@ -34,7 +34,7 @@ REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
 ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
 STEP = 1e-4  # of central differences, in units of the unconstrained parameters
 FAR, NEAR = 0.1, 1e-4  # first damping of a descent from far, and of one that begins near its end
-TURN = 5  # evaluations of a short descent with the noise held
+TURN, LONG_TURN = 5, 25  # evaluations of a short descent with the noise held
 LITTLE = 1e-4  # gain in log-likelihood of such a turn, below which a descent has come near enough to its minimum
 GAINLESS = 1e-6  # gain in log-likelihood of a step, at which the loss stands still
 FLAT = 1e-6  # slope in log-likelihood for a noise parameter, unconstrained, at which it stands still
@@ -299,14 +299,17 @@ class _Search:
         return Estimate(self.evaluate(location, noise), noise, best.loss, best.hessian, result, {})
 
     def approach(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
-        """Minimise over location and noise in short turns, until a turn gains little."""
-        point, before, steps = self.evaluate(location, noise), np.inf, 0
+        """Minimise over location and noise in short turns, until even a longer turn gains little."""
+        point, before, steps, turn = self.evaluate(location, noise), np.inf, 0, TURN
         while True:
             best = self._best_noise(noise, point.at.predictions)
-            noise, gain, before = best.noise, before - best.loss, best.loss
-            if not best.settled or gain < LITTLE or steps >= self._settings.max_steps:
+            little, before = before - best.loss < LITTLE, best.loss
+            noise, ended = best.noise, not bool(point.result == optx.RESULTS.nonlinear_max_steps_reached)
+            over = little and (ended or turn == LONG_TURN)
+            if not best.settled or over or steps >= self._settings.max_steps:
                 break
-            point = self._solve(self._residuals, point.location, TURN, noise)
+            turn = LONG_TURN if little else TURN  # a short turn may be spent on finding the damping
+            point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
             steps += int(point.steps)
         self.steps += steps
         return Estimate(point, noise, best.loss, best.hessian, RESULTS.successful, {})
