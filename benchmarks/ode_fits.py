@@ -231,7 +231,7 @@ def boehm() -> tuple[sd.ODEProblem, Callable[[np.ndarray], Any]]:
 
     box = constraints.interval(1e-5, 1e5)
     noise = {f: sd.Normal(sd.param(10.0, constraint=box)) for f in fields}
-    solver = sd.ODE(diffrax.Kvaerno5(), rtol=1e-8, atol=1e-8, max_steps=4096)
+    solver = sd.ODE(diffrax.Kvaerno5())
     problem = sd.ODEProblem(
         data, fields=fields, states=states, noise=noise, initial=known, observe=observe, solver=solver
     )

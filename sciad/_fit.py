@@ -148,6 +148,7 @@ def fit(
     with Progress(quiet=not progress, brief=True) as display:
         found = solver.estimate(
             parts.residuals, parts.noise_loss, locations, noise, forward=parts.forward, path=path,
+            chart=parts.chart,
             report=lambda stage, done, total, loss: display.update(stage, done, total, f"least loss {loss:.6g}"),
         )  # fmt: skip
     # --- describe ---

@@ -90,6 +90,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     ``lower``, ``upper``
         Bounds with the structure of ``y``, or numbers for all; steps are projected onto them. (Where a bound holds the
         solution, do not differentiate through the solve: the adjoint does not know the bound. Transform instead.)
+    ``reach``
+        Longest step of each number, in the structure of ``y`` or for all. Far from data a linear model promises much
+        and leads nowhere.
     ``jac``
         ``"fwd"`` (default) or ``"bwd"``: how the Jacobian is taken.
 
@@ -184,7 +187,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         def residuals(flat: Array) -> Array:
             return ravel_pytree(fn(unravel(flat), args)[0])[0]
 
-        step, predicted, trusted, flatness = self._step(residuals, flat, at, lengths, damping, bounds)
+        reach = _whole(options.get("reach", jnp.inf), y, flat)
+        step, predicted, trusted, flatness = self._step(residuals, flat, at, lengths, damping, (bounds, reach))
         still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
         rounding = jnp.finfo(flat.dtype).eps * at.cost
         # Nothing is left to gain if a step that is hardly damped promises nothing, or the slope is flat. If neither, a
@@ -240,7 +244,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         at: Linear,
         lengths: Array,
         damping: Array,
-        bounds: tuple[Array, Array] | None,
+        limits: tuple[tuple[Array, Array] | None, Array],
     ) -> tuple[Array, Array, Array, Array]:
         """Return the step inside the bounds, the decrease that the linear model predicts, whether to trust it.
 
@@ -254,8 +258,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         n, p = jacobian.shape
         primal = p <= n if self.form == "auto" else self.form == "primal"
         prepare = _primal if primal else _dual
+        bounds, reach = limits
         low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
-        low, high = (low - flat) * scale, (high - flat) * scale
+        low, high = jnp.maximum(low - flat, -reach) * scale, jnp.minimum(high - flat, reach) * scale
         if bounds is None:
             solve, outwards = prepare(jacobian, damping), jnp.zeros(p, bool)
             straight = solve(at.residuals)
@@ -344,22 +349,21 @@ def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
 
 
 def _bounds(options: dict[str, Any], y: PyTree, flat: Array) -> tuple[Array, Array] | None:
-    if not {"lower", "upper"} & set(options):
+    if not {"lower", "upper", "reach"} & set(options):
         return None
+    return _whole(options.get("lower", -jnp.inf), y, flat), _whole(options.get("upper", jnp.inf), y, flat)
 
-    def one(name: str, missing: float) -> Array:
-        given = options.get(name, missing)
-        whole = jax.tree.map(lambda b, part: jax.tree.map(lambda leaf: jnp.broadcast_to(b, leaf.shape), part), given, y)
-        bound, _ = ravel_pytree(whole)
-        return bound.astype(flat.dtype)
 
-    return one("lower", -jnp.inf), one("upper", jnp.inf)
+def _whole(given: Any, y: PyTree, flat: Array) -> Array:
+    """Return an option with the structure of `y`, or one number for all, as a vector."""
+    whole = jax.tree.map(lambda b, part: jax.tree.map(lambda leaf: jnp.broadcast_to(b, leaf.shape), part), given, y)
+    return ravel_pytree(whole)[0].astype(flat.dtype)
 
 
 def _check(options: dict[str, Any]) -> None:
-    unknown = set(options) - {"jac", "lower", "upper"}
+    unknown = set(options) - {"jac", "lower", "reach", "upper"}
     if unknown:
-        msg = f"GaussNewton takes the options jac, lower and upper; got {', '.join(sorted(unknown))}."
+        msg = f"GaussNewton takes the options jac, lower, reach and upper; got {', '.join(sorted(unknown))}."
         raise OptionError(msg)
     choose("jac", options.get("jac", "fwd"), ("fwd", "bwd"))
     bounds = [options.get("lower", -jnp.inf), options.get("upper", jnp.inf)]

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from sciad._errors import OptionError
 from sciad._results import RESULTS
+from sciad.solvers.decades import Decades
 from sciad.solvers.gauss_newton import GaussNewton, descend
 
 Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
@@ -33,6 +34,9 @@ NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
 REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
 ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
 STEP = 1e-4  # of central differences, in units of the unconstrained parameters
+FAR, NEAR = 0.1, 1e-4  # first damping of a descent from far, and of one that begins near its end
+TURN, LONG_TURN = 5, 25  # evaluations of a short descent with the noise held
+LITTLE = 1e-4  # gain in log-likelihood of such a turn, below which a descent has come near enough to its minimum
 GAINLESS = 1e-6  # gain in log-likelihood of a step, at which the loss stands still
 FLAT = 1e-6  # slope in log-likelihood for a noise parameter, unconstrained, at which it stands still
 
@@ -121,7 +125,9 @@ class LeastSquares(eqx.Module):
     With the noise held, :math:`\min_\theta \tfrac12 \lVert r(\theta) \rVert^2` by `GaussNewton`;
     with :math:`\theta` held, the noise's parameters by
     damped Newton steps; in turn, until the noise's move by at most ``rtol * (1 + |v|)``, both in unconstrained
-    space.
+    space. Where there is noise to estimate the turns are short at first, so that it keeps pace with the curve: a
+    descent on :math:`\min_\eta -\log L(\theta, \eta)`, the profile likelihood. Starts are compared when a turn gains
+    less than 1e-4, and the best is taken to the end.
 
     Parameters
     ----------
@@ -130,7 +136,7 @@ class LeastSquares(eqx.Module):
         about its unconstrained value. The residuals of all are evaluated, and the best `polished` are optimised, the
         given one in any case.
     polished
-        How many of them.
+        How many of them; twice as many where few of these agree on the best, with which nothing else is wrong.
     paths
         Where the best answer is in doubt, how many ways through easier problems are followed at most; with 0 no
         other way is tried.
@@ -186,6 +192,7 @@ class LeastSquares(eqx.Module):
         forward: bool = True,
         path: Path | None = None,
         held: Bool[np.ndarray, " p"] | None = None,
+        chart: Decades | None = None,
         report: Report | None = None,
     ) -> Estimate:
         """Estimate from the first row of `locations`, the given start, and the others.
@@ -202,6 +209,8 @@ class LeastSquares(eqx.Module):
             What to do where the best answer is in doubt.
         held
             Entries of the location that keep the values of each start.
+        chart
+            In which coordinates to descend; default: those of the location.
         report
             Called with what is done, as it goes on.
 
@@ -213,7 +222,9 @@ class LeastSquares(eqx.Module):
         began = time.perf_counter()
         locations, noise = np.asarray(locations), np.asarray(noise)
         held = np.zeros(locations.shape[1], bool) if held is None else held
-        search = _Search(self, residuals, noise_loss, held, report, forward=forward)
+        everywhere = np.full(locations.shape[1], np.inf)
+        chart = Decades(-everywhere, everywhere) if chart is None else chart
+        search = _Search(self, residuals, noise_loss, (held, chart), report, forward=forward)
         tries, misfits, followed, interrupted = search.tries, [], 0, False
         try:
             # --- the given start, and what the data suggest: two ways that agree need no others ---
@@ -224,9 +235,12 @@ class LeastSquares(eqx.Module):
             if not enough:
                 # --- others, and where few of them agree, ways through easier problems ---
                 misfits += search.misfits(locations[1:], noise)
-                best = np.argsort(misfits[1:])[: self.polished] + 1
-                search.polish(locations[best], noise, "descents")
-                if path and self.paths:
+                order = np.argsort(misfits[1:]) + 1
+                search.polish(locations[order[: self.polished]], noise, "descents")
+                if _few(tries) and not (path and path.doubtful(_best(tries))):
+                    # Nothing is wrong with the best but that few starts lead there: so may fewer to a better one.
+                    search.polish(locations[order[self.polished : 2 * self.polished]], noise, "more descents")
+                elif path and self.paths:
                     followed = search.follow(path, [*shortcuts, *locations], noise)
         except KeyboardInterrupt:
             if path is None or not tries:
@@ -244,7 +258,8 @@ class LeastSquares(eqx.Module):
         if best is None:
             nothing = np.full((noise.size, noise.size), np.nan)
             return Estimate(search.evaluate(locations[0], noise), noise, np.inf, nothing, RESULTS.no_valid_start, stats)
-        return best._replace(stats=stats, others=tuple(t for t in tries if t is not best))
+        others = tuple(t for t in tries if t is not best)
+        return search.finish(best)._replace(stats=stats, others=others)
 
 
 class _Search:
@@ -255,41 +270,67 @@ class _Search:
         settings: LeastSquares,
         residuals: Residuals,
         noise_loss: NoiseLoss,
-        held: np.ndarray,
+        limits: tuple[np.ndarray, Decades],
         report: Report | None,
         *,
         forward: bool,
     ) -> None:
         self._settings = settings
-        self._residuals, self._noise_loss, self._held = residuals, noise_loss, held
+        self._residuals, self._noise_loss = residuals, noise_loss
+        self._limits = jax.tree.map(jnp.asarray, limits)
         self._forward, self._report = forward, report
         self.steps = 0
         self.tries: list[Estimate] = []
 
     def _solve(
-        self, residuals: Callable[..., Any], location: Any, max_steps: int, *rest: Any, rtol: float | None = None
+        self,
+        residuals: Callable[..., Any],
+        location: Any,
+        max_steps: int,
+        *rest: Any,
+        rtol: float | None = None,
+        damping: float = FAR,
     ) -> Point:
-        arrays = [jnp.asarray(x) for x in (location, self._held, max_steps, *rest)]
-        return _solved(residuals, self._settings.rtol if rtol is None else rtol, self._forward, *arrays)
+        rtol = self._settings.rtol if rtol is None else rtol
+        return _solved(
+            residuals, self._forward, jnp.asarray(location), self._limits, (jnp.asarray(rtol), jnp.asarray(damping)),
+            jnp.asarray(max_steps), *map(jnp.asarray, rest),
+        )  # fmt: skip
 
     def evaluate(self, location: Array | np.ndarray, noise: np.ndarray) -> Point:
         """Return the point at `location`: a solve whose tolerance is met at once, by the function compiled for all."""
         return self._solve(self._residuals, location, 1, noise)
 
-    def alternate(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
+    def alternate(self, location: Array | np.ndarray, noise: np.ndarray, damping: float = FAR) -> Estimate:
         """Minimise over location and noise in turn."""
-        rtol, rounds, point = self._settings.rtol, self._settings.rounds, self.evaluate(location, noise)
+        rtol, rounds = self._settings.rtol, self._settings.rounds
         while True:
-            solved = self._solve(self._residuals, point.location, self._settings.max_steps, noise)
-            best = best_noise(self._noise_loss, noise, self.evaluate(solved.location, noise).at.predictions)
+            solved = self._solve(self._residuals, location, self._settings.max_steps, noise, damping=damping)
+            best = best_noise(self._noise_loss, noise, solved.at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
-            point, noise = self.evaluate(solved.location, best.noise), best.noise
+            location, noise = solved.location, best.noise
             self.steps, rounds = self.steps + int(solved.steps), rounds - 1
             steady = best.settled and moved <= rtol
             if steady or not best.settled or rounds == 0:
                 break
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
-        return Estimate(point, noise, best.loss, best.hessian, result, {})
+        return Estimate(self.evaluate(location, noise), noise, best.loss, best.hessian, result, {})
+
+    def approach(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
+        """Minimise over location and noise in short turns, until even a longer turn gains little."""
+        point, before, steps, turn = self.evaluate(location, noise), np.inf, 0, TURN
+        while True:
+            best = best_noise(self._noise_loss, noise, point.at.predictions)
+            little, before = before - best.loss < LITTLE, best.loss
+            noise, ended = best.noise, not bool(point.result == optx.RESULTS.nonlinear_max_steps_reached)
+            over = little and (ended or turn == LONG_TURN)
+            if not best.settled or over or steps >= self._settings.max_steps:
+                break
+            turn = LONG_TURN if little else TURN  # a short turn may be spent on finding the damping
+            point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
+            steps += int(point.steps)
+        self.steps += steps
+        return Estimate(point, noise, best.loss, best.hessian, RESULTS.successful, {})
 
     def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
         """Return the misfit at each location."""
@@ -299,12 +340,16 @@ class _Search:
             self._tell("starts", len(found), len(locations))
         return found
 
+    def finish(self, found: Estimate) -> Estimate:
+        """Minimise to the end."""
+        return self.alternate(found.point.location, found.noise, NEAR) if found.noise.size else found
+
     def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray, stage: str = "") -> None:
-        """Minimise from each location where the model can be evaluated, and add what is found to the tries."""
+        """Minimise from each location where the model can be evaluated, roughly if the noise is estimated too."""
         self._tell(stage, 0, len(locations))
         possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
         for done, location in enumerate(possible, 1):
-            self.tries.append(self.alternate(location, noise))
+            self.tries.append((self.approach if noise.size else self.alternate)(location, noise))
             self._tell(stage, done, len(possible))
 
     def _tell(self, stage: str, done: int, total: int) -> None:
@@ -316,8 +361,7 @@ class _Search:
         tries, before, most = self.tries, len(self.tries), self._settings.paths * len(path.ways)
 
         def doubtful() -> bool:
-            few = len(tries) >= MANY and not _agreed(tries, ENOUGH)
-            return few or path.doubtful(_best(tries))
+            return _few(tries) or path.doubtful(_best(tries))
 
         if not doubtful():
             return 0
@@ -382,6 +426,11 @@ def _agreed(tries: Sequence[Estimate], number: int) -> bool:
     return best is not None and sum(t.loss - best.loss < ALIKE for t in tries) >= number
 
 
+def _few(tries: Sequence[Estimate]) -> bool:
+    """Whether few of many tries ended at the best."""
+    return len(tries) >= MANY and not _agreed(tries, ENOUGH)
+
+
 class Noise(NamedTuple):
     """A minimum of the noise's loss, if it is `settled`."""
 
@@ -432,10 +481,10 @@ def _hessian(at: Callable[[np.ndarray], tuple[float, np.ndarray]], noise: np.nda
 @eqx.filter_jit
 def _solved(
     residuals: Callable[..., Any],
-    rtol: float,
     forward: bool,
     location: Array,
-    held: Array,
+    limits: tuple[Array, Decades],
+    settings: tuple[Array, Array],
     max_steps: Array,
     *rest: Array,
 ) -> Point:
@@ -443,13 +492,25 @@ def _solved(
 
     Compiled once for each function: a method of an `equinox.Module` is the same function for all values of its arrays.
     """
+    held, chart = limits
+    start, (low, high) = chart.coordinates(location), chart.bounds
+    low, high = jnp.where(held, start, low), jnp.where(held, start, high)
     # No acceleration: adaptive solves with and without sensitivities differ by more than it would show near the end.
-    engine = GaussNewton(rtol, rtol, acceleration=False)
-    bounds = {"lower": jnp.where(held, location, -jnp.inf), "upper": jnp.where(held, location, jnp.inf)}
-    options = bounds | {"jac": "fwd" if forward else "bwd"}
-    found = descend(lambda x, rest: residuals(x, *rest), engine, location, rest, options, max_steps)
-    at = Linearised(found.at.residuals, found.at.jacobian, found.aux)
-    return Point(found.value, at, found.result, found.steps)
+    rtol, damping = settings
+    engine = GaussNewton(acceleration=False)
+    engine = eqx.tree_at(lambda e: (e.rtol, e.atol, e.damping), engine, (rtol, rtol, damping))
+    options = {"lower": low, "upper": high, "reach": chart.reach, "jac": "fwd" if forward else "bwd"}
+
+    def function(z: Array, rest: tuple[Array, ...]) -> tuple[Array, PyTree]:
+        return residuals(chart.unconstrained(z), *rest)
+
+    found = descend(function, engine, start, rest, options, max_steps)
+    z, r, jacobian = found.value, found.at.residuals, found.at.jacobian
+    # On a rim, at infinity in unconstrained space, nothing moves the residuals.
+    slope = r @ jacobian
+    rests = chart.wide & ~held & (((z <= low) & (slope > 0)) | ((z >= high) & (slope < 0)))
+    jacobian = jnp.where(rests[None], 0.0, jacobian * chart.slopes(z)[None])
+    return Point(chart.unconstrained(z), Linearised(r, jacobian, found.aux), found.result, found.steps)
 
 
 @eqx.filter_jit

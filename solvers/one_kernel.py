@@ -25,6 +25,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxtyping import PyTree
 
 from sciad.solvers.callbacks import with_computation
+from sciad.solvers.elimination import with_solves_inlined
 from sciad.solvers.products import without_products
 
 TESTED = ("0.10.", "0.12.")  # versions of jaxlib with which tests/test_one_kernel.py has passed
@@ -64,9 +65,11 @@ def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyT
 
 
 def _in_one_kernel(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
-    if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED) and fits(closed):
-        call = sequential_vmap(_marked(_one_call(_with_all_in_use(without_products(closed)))))
-        return lambda *operands: call(*operands)[:-1]
+    if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED):
+        inlined = with_solves_inlined(closed)
+        if fits(inlined):
+            call = sequential_vmap(_marked(_one_call(_with_all_in_use(without_products(inlined)))))
+            return lambda *operands: call(*operands)[:-1]
     return _one_call(closed)
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from sciad._errors import OptionError
 from sciad._typing import Real
 from sciad.solvers.callbacks import without_runtime_errors
+from sciad.solvers.elimination import by_elimination
 from sciad.solvers.one_kernel import in_one_kernel
 from sciad.solvers.simultaneous import factorise_once
 
@@ -85,6 +86,8 @@ def diffeqsolve(params: PyTree, times: Times | KnownTimes, system: System, adjoi
     """Solve the system by one call of Diffrax, differentiated as `adjoint` says."""
     if not (isinstance(times, KnownTimes) or times.in_order):
         return _diffeqsolve(params, times, system, adjoint)
+    if adjoint is FORWARD:
+        system = eqx.tree_at(lambda s: s.solver, system, by_elimination(system.solver))
     # Known times stay NumPy's arrays, which are no arrays of JAX: they become constants.
     dynamic, static = eqx.partition((params, _plain(times), system), eqx.is_array)
 

@@ -184,7 +184,7 @@ def test_the_function_is_traced_once_for_shapes_and_once_for_steps():
     [
         (lambda: GaussNewton(rtol=0.0), r"GaussNewton\(rtol=0.0\): expected a positive number"),
         (lambda: GaussNewton(form="both"), "form='both' is not an option. Expected one of 'auto', 'primal', 'dual'"),
-        (lambda: solve(curve, jnp.ones(3), (T, DATA), bound=1.0), "takes the options jac, lower and upper; got bound"),
+        (lambda: solve(curve, jnp.ones(3), (T, DATA), bound=1.0), "options jac, lower, reach and upper; got bound"),
         (lambda: solve(curve, jnp.ones(3), (T, DATA), jac="forward"), "jac='forward' is not an option"),
     ],
 )
@@ -217,6 +217,15 @@ def test_a_start_outside_the_bounds_is_moved_inside():
     found = solve(lambda y, _: y - 10.0, jnp.array([5.0]), upper=1.0)
     assert bool(found.result == optx.RESULTS.successful)
     np.testing.assert_array_equal(found.value, [1.0])
+
+
+def test_no_step_is_longer_than_the_reach():
+    def line(y, _):
+        return y - jnp.array([10.0, 10.0]), None
+
+    args = (line, GaussNewton(damping=1e-6), jnp.zeros(2), None, {"reach": jnp.array([3.0, jnp.inf])})
+    np.testing.assert_allclose(descend(*args, 2).value, [3.0, 10.0], rtol=1e-5)
+    np.testing.assert_allclose(descend(*args, 9).value, [10.0, 10.0], rtol=1e-9)
 
 
 def test_a_point_that_is_not_stationary_is_no_success():

@@ -9,6 +9,7 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 from sciad.solvers import one_kernel
+from sciad.solvers.elimination import LARGEST
 from sciad.solvers.ode import ODE
 from sciad.solvers.products import without_products
 
@@ -171,10 +172,32 @@ def test_what_is_saved_on_the_way_may_be_large(counted):
     assert all(counted)
 
 
-def test_implicit_solver_goes_the_usual_way(counted):
-    ode = ODE(dfx.Kvaerno5(), sensitivity="forward")
-    end = eqx.filter_jit(jax.grad(lambda k: ode(lambda _, y, k: -k * y, jnp.ones(1), args=k, t0=0.0, t1=1.0).y1[0]))
-    np.testing.assert_allclose(end(jnp.array(1.0)), -np.exp(-1.0), rtol=1e-4)
+def test_implicit_solvers_of_few_states_give_the_numbers_of_the_usual_way(monkeypatch, counted):
+    def reaction(_, y, k):
+        first, second = k[0] * y[0], k[1] * y[1] * y[2]
+        third = 1e3 * k[1] * y[1] ** 2
+        return jnp.stack([second - first, first - second - third, third])
+
+    def end(k):
+        ode = ODE(dfx.Kvaerno5(), rtol=1e-8, atol=1e-10, sensitivity="forward")
+        return ode(reaction, jnp.array([1.0, 0.0, 0.0]), args=k, t0=0.0, t1=10.0, throw=False).y1
+
+    def both(k):
+        return end(k), jax.jacfwd(end)(k)
+
+    k = jnp.array([0.04, 1e4])
+    fast = jax.jit(both)(k)
+    assert counted
+    assert all(counted)
+    monkeypatch.setattr(one_kernel, "TESTED", ("no version",))
+    for got, expected in zip(fast, jax.jit(lambda k: both(k))(k), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-10)
+
+
+def test_implicit_solver_of_many_states_goes_the_usual_way(counted):
+    ode = ODE(dfx.Kvaerno3())
+    end = eqx.filter_jit(lambda k: ode(lambda _, y, k: -k * y, jnp.ones(LARGEST + 1), args=k, t0=0.0, t1=1.0).y1[0])
+    np.testing.assert_allclose(end(jnp.array(1.0)), np.exp(-1.0), rtol=1e-4)
     assert not any(counted)
 
 

@@ -18,10 +18,10 @@ from sciad._vector import Site, Vectorized
 from sciad.problems.easing import nudged, shortened, thinned
 from sciad.problems.likelihood import Prediction
 from sciad.problems.ode import ODEProblem
+from sciad.solvers.decades import Decades, wide
 from sciad.solvers.least_squares import REJECTED
 
 MANY = 4  # parameters for each observation, beyond which Jacobians are taken in reverse
-DECADES = 1000.0  # ratio of an interval's ends from which its numbers are spread in their logarithm
 
 
 class Separation(eqx.Module):
@@ -141,6 +141,16 @@ class Separation(eqx.Module):
         same = Prediction(jnp.broadcast_to(median, seen.values.shape), jnp.ones(len(seen.values), bool))
         return self.problem.compared(program, same)[0]
 
+    @property
+    def chart(self) -> Decades:
+        """Coordinates to descend in: the logarithms of numbers in wide intervals."""
+        low, high = np.full((2, self.full.vector.size), [[-np.inf], [np.inf]])
+        for path, place in self.full.places.items():
+            ends = _ends(self.full.sites[path])
+            if ends is not None:
+                low[place], high[place] = np.ravel(ends[0]), np.ravel(ends[1])
+        return Decades(low[self.location], high[self.location])
+
     def starts(self, number: int, key: PRNGKeyArray) -> Float[np.ndarray, "starts p"]:
         """Return the given point, then a design: drawn from the priors; quasi-random where a parameter has none.
 
@@ -167,16 +177,24 @@ class Separation(eqx.Module):
 
 def _spread(site: Site, given: Float[np.ndarray, " n"], uniform: Float[np.ndarray, "k n"]) -> np.ndarray:
     """Return a design of numbers without prior, in unconstrained space."""
-    support = site.bijection.codomain
-    if isinstance(support, type(constraints.interval(0.0, 1.0))):
-        lower, upper = np.asarray(support.lower_bound), np.asarray(support.upper_bound)
-        decades = (lower > 0) & (upper > DECADES * lower)
+    ends = _ends(site)
+    if ends is not None:
+        lower, upper = ends
+        decades = wide(lower, upper)
         even = lower + (upper - lower) * uniform
         with np.errstate(invalid="ignore", divide="ignore"):
             logarithmic = np.exp(np.log(lower) + np.log(upper / lower) * uniform)
         return np.asarray(site.bijection.inv(jnp.asarray(np.where(decades, logarithmic, even))))
     real = isinstance(site.bijection, IdentityTransform)
     return given + np.where(real & (given != 0), np.abs(given), 1.0) * norm.ppf(uniform)
+
+
+def _ends(site: Site) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the ends of a number's interval, if it has one."""
+    support = site.bijection.codomain
+    if not isinstance(support, type(constraints.interval(0.0, 1.0))):
+        return None
+    return np.asarray(support.lower_bound), np.asarray(support.upper_bound)
 
 
 @eqx.filter_jit
