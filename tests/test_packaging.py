@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # The verbs, and what one verb alone uses.
-VERBS = {"sciad._fit", "sciad._fitted", "sciad._profile", "sciad._sample", "sciad._sindy", "sciad._tree", "sciad._tune"}
+VERBS = {
+    f"sciad._{name}"
+    for name in "account fit fitted identifiability profile remarks sample sindy tree tune".split()
+}
 
 
 def floor(name):

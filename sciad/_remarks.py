@@ -1,0 +1,144 @@
+"""What a fit says of itself in words: how it ended, and what a reader must know."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from scipy.optimize import brentq
+
+from sciad._regression import Natural
+from sciad._results import RESULTS
+from sciad.problems.separation import Separation
+from sciad.solvers.least_squares import Estimate
+
+NO_PARAMETER = (
+    "The model itself has no inner parameter: only initial values and noise were fitted. Declare parameters as "
+    "`rate: sd.Param = sd.param(...)` in an eqx.Module."
+)
+STOPPED = "Stopped by the user: this is the best of the first descents, of which {} were done."
+RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
+LISTED = 12  # values of a rival that are told
+ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
+NEGLIGIBLE = 1e-3  # size of residuals, in standard deviations of the noise, that no longer matter
+SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
+
+
+def remarks(
+    parts: Separation, natural: Natural, found: Estimate, covariance: np.ndarray, diagnostics: dict[str, Any]
+) -> Iterator[str]:
+    """Yield what a reader of a fit must know, with its covariance in unconstrained space."""
+    if "interrupted" in found.stats:
+        yield STOPPED.format(len(found.others) + 1)
+    yield from _hierarchies(parts, found.loss, covariance)
+    yield from _poisson(parts, found, covariance)
+    yield from _of_residuals(diagnostics)
+    yield from _rivals(parts, natural, found)
+    if not any(name.startswith("model.") for name in parts.full.names):
+        yield NO_PARAMETER
+
+
+def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str, Any]) -> list[str]:
+    if diagnostics["converged"]:
+        return []
+    what = problem.impossible(program) if bool(found.result == RESULTS.no_valid_start) else ""
+    if what:
+        return [
+            f"The fit did not converge: {what}, which is impossible for its noise. Take a noise model that allows it, "
+            "such as sd.Normal(), or leave that observation out."
+        ]
+    reason = RESULTS[found.result] or (
+        f"it stopped {diagnostics['distance']:.2g} standard errors from where the loss is flat. Try other starts, or "
+        "smaller tolerances of the ODE."
+    )
+    return [f"The fit did not converge: {reason}"]
+
+
+def _hierarchies(parts: Separation, loss: float, covariance: np.ndarray) -> list[str]:
+    """Say which values of each experiment their prior was to hold together, which a fit does not look at."""
+    unknown, places = np.isnan(np.diag(covariance)), parts.full.places
+    return [
+        f"The data alone do not determine {parts.problem.label(path)}, which has a prior and a value of each "
+        "experiment, as in a hierarchical model. Sample that (`sd.sample`); or fit values that no prior holds together."
+        for path, site in parts.full.sites.items()
+        if site.axis and site.prior is not None and unknown[places[path]].any() and np.isfinite(loss)
+    ]
+
+
+def _poisson(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iterator[str]:
+    """Say where counts scatter no more than Poisson's, and how far the dispersion can be from that."""
+    for i, place in enumerate(parts.noise):
+        name = parts.full.names[place]
+        if not (name.endswith(".dispersion") and np.isnan(covariance[place, place])) or not np.isfinite(found.loss):
+            continue
+        loss = eqx.filter_jit(parts.noise_loss)
+
+        def rise(v: float, i: int = i, loss: Any = loss) -> float:
+            noise = jnp.asarray(found.noise).at[i].set(v)
+            return 2 * (float(loss(noise, found.point.at.predictions)) - found.loss) - ONE_SIDED
+
+        farther = next((v for v in found.noise[i] + np.arange(1.0, 40.0) if rise(v) > 0), None)
+        if farther is not None:
+            limit = np.asarray(
+                parts.full.sites[name].bijection(jnp.asarray(brentq(rise, found.noise[i], farther, xtol=1e-6)))
+            )
+            yield (
+                f"The counts scatter no more than Poisson's: {parts.problem.label(name)} goes to zero, and its limits "
+                f"by standard errors are NaN. With 95 % confidence it is below {float(limit):.3g}."
+            )
+
+
+def _rivals(parts: Separation, natural: Natural, found: Estimate) -> list[str]:
+    """Say which other optima were met that fit nearly as well."""
+    here, jacobian = np.asarray(found.point.location), np.asarray(found.point.at.jacobian)
+    told, seen = [], [here]
+    for other in sorted(found.others, key=lambda t: t.loss):
+        there = np.asarray(other.point.location)
+        near = any(np.linalg.norm(jacobian @ (there - place)) < APART for place in seen)
+        if near or other.loss - found.loss > RIVAL or not bool(other.result == RESULTS.successful):
+            continue
+        seen.append(there)
+        _, values, _ = natural.at(np.asarray(parts.joined(other.point.location, jnp.asarray(other.noise))))
+        scalars = [(name, value) for name, value in zip(natural.names, values, strict=True) if "[" not in name]
+        if not scalars:
+            continue  # a network's weights say nothing to people
+        numbers = ", ".join(f"{name}={value:.3g}" for name, value in scalars[:LISTED])
+        told.append(
+            f"Another optimum fits nearly as well, by {other.loss - found.loss:.2g} less in log-likelihood: {numbers}. "
+            "The data do not tell which is right: bound the parameters, or add data."
+        )
+    return told[:3]
+
+
+def _of_residuals(diagnostics: dict[str, Any]) -> list[str]:
+    """Return what the residuals and their number say against the fit."""
+    n, free = diagnostics["observations"], diagnostics["degrees_of_freedom"]
+    remarks = []
+    if free <= 0:
+        remarks.append(
+            f"{n} observations for {n - free:.4g} parameters of the curve, which can follow the data wherever they go: "
+            "fix parameters, or add data."
+        )
+    size = diagnostics["reduced_chi_squared"] ** 0.5
+    if diagnostics["p_chi_squared"] < SUSPECT and size > NEGLIGIBLE:
+        remarks.append(
+            f"The residuals are {size:.3g} times as large as the noise model says (p = "
+            f"{diagnostics['p_chi_squared']:.1g}): the standard errors are {'too small' if size > 1 else 'too large'}. "
+            "Correct the noise's scale, or let it be estimated, as sd.Normal() does."
+        )
+    for field, tests in diagnostics["residual_tests"].items():
+        if tests["rms"] < NEGLIGIBLE:
+            continue  # what is left is rounding, and says nothing of the model
+        if tests["p_independent"] < SUSPECT:
+            remarks.append(
+                f"The residuals of {field} keep their sign for long (p = {tests['p_independent']:.1g} if they were "
+                "independent): the equation misses something, and the standard errors are too small."
+            )
+        if tests["p_normal"] < SUSPECT:
+            remarks.append(
+                f"The residuals of {field} do not scatter as the noise model says (p = {tests['p_normal']:.1g}): look "
+                "for outliers, or take another noise model, such as sd.StudentT()."
+            )
+    return remarks
