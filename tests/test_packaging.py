@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The verbs, and what one verb alone uses.
 VERBS = {
     f"sciad._{name}"
-    for name in "account fit fitted identifiability profile remarks sample sindy tree tune".split()
+    for name in ["account", "fit", "fitted", "identifiability", "profile", "remarks", "sample", "sindy", "tree", "tune"]
 }
 
 
