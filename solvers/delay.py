@@ -294,7 +294,8 @@ def _evaluated(dense: dfx.DenseInterpolation, s: Real) -> Array:
     Kvaerno's methods look at ``t + 1.23 h`` within a step. In the last of a stage that is beyond the kink, where their
     order asks for the smooth continuation, and not for what the solution does there.
     """
-    i = jnp.clip(jnp.searchsorted(dense.ts, s) - 1, 0, dense.ts_size - 2)
+    last = jnp.asarray(dense.ts_size) - 2
+    i = jnp.clip(jnp.searchsorted(dense.ts, s).astype(last.dtype) - 1, 0, last)
     step = jax.tree.map(lambda x: x[i], dense.infos)
     states: Any = dense.interpolation_cls(t0=dense.ts[i], t1=dense.ts[i + 1], **step).evaluate(s)
     return states
