@@ -222,7 +222,7 @@ def test_names_carry_the_labels_of_the_subjects_or_their_numbers():
         names = sd.vectorize(program).names
         assert names[1] == f"model.growth[subject={wanted}]"
         assert names[-1].startswith("initial.y[subject=")
-    row = next(iter(sd.describe(program)))
+    row = next(iter(sd.describe(logistic(GROWN)[0].complete(Logistic()))))
     assert (row.path, row.shape, row.each) == ("model.growth", (3,), "subject")
     assert str(sd.describe(Logistic())).splitlines()[1].endswith("experiment")
     without = sd.ODEProblem(xr.Dataset({"y": ("t", LOGS[0])}, coords={"t": T}), noise=sd.Normal(0.1))

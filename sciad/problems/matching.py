@@ -199,8 +199,8 @@ class _Misfit(eqx.Module):
         def one(experiment: Array, t: Array, y: Array, inputs: dict[str, Array]) -> Array:
             return right_hand_side(self.problem, model_of(program.model, experiment), inputs)(t, y)
 
-        arrays = map(jnp.asarray, (data.experiment, data.times, data.states))
-        slopes = jax.vmap(one)(*arrays, inputs)
+        experiment, times, states = map(jnp.asarray, (data.experiment, data.times, data.states))
+        slopes = jax.vmap(one)(experiment, times, states, inputs)
         return ((slopes - jnp.asarray(data.slopes)) / self.size[None]).ravel()
 
 
