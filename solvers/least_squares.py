@@ -312,7 +312,7 @@ class _Search:
             point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
             steps += int(point.steps)
         self.steps += steps
-        return Estimate(point, noise, best.loss, best.hessian, RESULTS.successful, {})
+        return Estimate(point, noise, best.loss, best.hessian, RESULTS.promote(optx.RESULTS.successful), {})
 
     def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray) -> list[Estimate]:
         """Minimise from each location where the model can be evaluated; roughly, if the noise is estimated too."""
