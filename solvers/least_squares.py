@@ -330,7 +330,7 @@ class _Search:
             point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
             steps += int(point.steps)
         self.steps += steps
-        return Estimate(point, noise, best.loss, best.hessian, RESULTS.successful, {})
+        return Estimate(point, noise, best.loss, best.hessian, RESULTS.promote(optx.RESULTS.successful), {})
 
     def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
         """Return the misfit at each location."""
