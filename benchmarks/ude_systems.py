@@ -21,7 +21,7 @@ START = (0.44249296, 4.6280594)
 TIMES = np.linspace(0.0, 3.0, 31)
 DEGREE = 5
 WIDTH, SCALE = 16, 1.0  # of the network, and of the prior of its weights
-POWERS = [(i, total - i) for total in range(DEGREE + 1) for i in range(total, -1, -1)]
+POWERS: list[tuple[int, ...]] = [(i, total - i) for total in range(DEGREE + 1) for i in range(total, -1, -1)]
 RIGHT = POWERS.index((1, 1))
 SOLVER = sd.ODE(rtol=1e-8, atol=1e-8, max_steps=100_000)
 
