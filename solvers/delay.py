@@ -129,7 +129,7 @@ class DDE(eqx.Module):
         InputError
             Wrong shapes or structure, a delay that is not positive, or times before `t0`.
         OptionError
-            A derivative with respect to a setting was asked for.
+            A derivative with respect to a setting, or by an implicit method, was asked for.
         equinox.EquinoxRuntimeError
             The solve failed and `throw` is true.
         """
@@ -338,6 +338,11 @@ def _integrate_jvp(primals: tuple, tangents: tuple) -> tuple[Course, Course]:
     if jax.tree.leaves(dsystem):
         msg = "A derivative with respect to a setting of the solver was asked for, and delay equations have none. Hold "
         msg += "it constant (`jax.lax.stop_gradient`)."
+        raise OptionError(msg)
+    if isinstance(system.solver, dfx.AbstractImplicitSolver):
+        # The slopes at save times multiply the state's error by the stiffness, and kinks spoil the dense output.
+        msg = "Derivatives of delay equations are not to be trusted with implicit methods such as "
+        msg += f"{type(system.solver).__name__}. Take an explicit one, `ODE(diffrax.Tsit5())`, with smaller steps."
         raise OptionError(msg)
     mask = jax.tree.map(lambda d: d is not None, dparams, is_leaf=lambda x: x is None)
     # Slopes at the points need the states one delay before; asked for as points, these have derivatives themselves.

@@ -69,7 +69,8 @@ def _in_one_kernel(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
         inlined = with_solves_inlined(closed)
         if fits(inlined):
             call = sequential_vmap(_marked(_one_call(_with_all_in_use(without_products(inlined)))))
-            return lambda *operands: call(*operands)[:-1]
+            # XLA's compiler aborts on a marked call with a constant operand of more than a few kilobytes.
+            return lambda *operands: call(*jax.lax.optimization_barrier(operands))[:-1]
     return _one_call(closed)
 
 

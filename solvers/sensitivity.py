@@ -88,12 +88,12 @@ def diffeqsolve(params: PyTree, times: Times | KnownTimes, system: System, adjoi
         return _diffeqsolve(params, times, system, adjoint)
     if adjoint is FORWARD:
         system = eqx.tree_at(lambda s: s.solver, system, by_elimination(system.solver))
-    # Known times stay NumPy's arrays, which are no arrays of JAX: they become constants.
-    dynamic, static = eqx.partition((params, _plain(times), system), eqx.is_array)
+    known = times.times if isinstance(times, KnownTimes) else None  # NumPy's arrays, which become constants
+    dynamic, static = eqx.partition((params, times if known is None else None, system), eqx.is_array)
 
     def solve(dynamic: PyTree) -> Trajectory:
-        params, times, system = eqx.combine(dynamic, static)
-        return _diffeqsolve(params, times, system, adjoint)
+        params, moving, system = eqx.combine(dynamic, static)
+        return _diffeqsolve(params, moving if known is None else known, system, adjoint)
 
     return in_one_kernel(solve, dynamic) if adjoint is FORWARD else without_runtime_errors(solve, dynamic)
 

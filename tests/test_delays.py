@@ -147,6 +147,17 @@ def test_fixed_steps_converge_at_the_order_of_the_method_and_its_dense_output(so
 
 
 @pytest.mark.slow
+def test_derivatives_by_implicit_methods_are_refused():
+    def end(rate):
+        solution = sd.DDE(sd.ODE(dfx.Kvaerno5()))(
+            lambda t, y, delayed, args: -rate * delayed, jnp.ones(1), delay=1.0, ts=np.array([2.5]), t0=0.0
+        )
+        return solution.y1[0]
+
+    with pytest.raises(sd.OptionError, match="implicit methods such as Kvaerno5"):
+        jax.grad(end)(1.0)
+
+
 def test_an_implicit_solver_solves_a_stiff_equation():
     """A fast state follows the delayed slow one."""
     k, tau, ts = 1e5, 0.5, np.array([0.0, 0.5, 1.0, 2.0])

@@ -217,3 +217,17 @@ def test_an_operand_that_nothing_depends_on_does_no_harm(unused):
     gaps = jnp.array([1.0, 0.5, 0.25])
     end, _ = jax.jit(lambda y: jax.lax.scan(step, y, (jnp.arange(3.0), gaps)))(jnp.ones(2))
     np.testing.assert_allclose(end, np.exp(-1.75), rtol=1e-7)
+
+
+def test_a_table_in_the_equation_is_no_constant_to_the_compiler():
+    knots = jnp.linspace(0.0, 1.0, 5000)
+    table = jnp.sin(knots)
+
+    def end(rate):
+        solution = sd.ODE()(lambda t, y, _: -rate * y + jnp.interp(t, knots, table), jnp.ones(1), t0=0.0, t1=1.0)
+        return solution.y1[0]
+
+    value, slope = jax.jit(lambda: jax.value_and_grad(end)(1.0))()  # XLA aborts the process where it is one
+    exact = 1.5 * np.exp(-1.0) + (np.sin(1.0) - np.cos(1.0)) / 2
+    np.testing.assert_allclose(value, exact, rtol=1e-5)
+    assert np.isfinite(slope)
