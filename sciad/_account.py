@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats as st
 
-from sciad._regression import distance, location_covariance, noise_covariance, residual_tests
+from sciad._regression import LOOSE, distance, location_covariance, noise_covariance, residual_tests
 from sciad._results import RESULTS
 from sciad.problems.separation import Separation
 from sciad.solvers.least_squares import Estimate
@@ -24,8 +24,10 @@ def effective_number(parts: Separation, found: Estimate) -> float:
     """
     if parts.penalty is None or not np.isfinite(found.loss):
         return float(parts.location.size)
-    left, values, _ = np.linalg.svd(np.asarray(found.point.at.jacobian), full_matrices=False)
-    return float(np.sum(left[: parts.observations, values > 0] ** 2))
+    weighted = weighted_jacobian(parts, found)
+    lengths = np.linalg.norm(weighted, axis=0)
+    left, values, _ = np.linalg.svd(weighted / np.where(lengths > 0, lengths, 1.0), full_matrices=False)
+    return float(np.sum(left[: parts.observations, values > LOOSE * values.max(initial=0.0)] ** 2))
 
 
 def weighted_jacobian(parts: Separation, found: Estimate) -> np.ndarray:
@@ -40,6 +42,13 @@ def weighted_jacobian(parts: Separation, found: Estimate) -> np.ndarray:
     return weights[:, None] * jacobian
 
 
+def resting(parts: Separation, found: Estimate) -> np.ndarray:
+    """Return -1 for each number that rests on the lower rim of a wide interval, 1 for the upper, or 0."""
+    location, idle = found.point.location, ~np.any(np.asarray(found.point.at.jacobian), axis=0)
+    low, high = (np.asarray(rim) for rim in parts.chart.rests(parts.chart.coordinates(location)))
+    return np.where(idle, high.astype(int) - low.astype(int), 0)
+
+
 def precision(
     parts: Separation, found: Estimate, effective: float, weighted: np.ndarray
 ) -> tuple[np.ndarray, float, list[str]]:
@@ -52,7 +61,10 @@ def precision(
     if parts.noise.size:  # estimated from what the curve left, it is too small
         weighted = np.concatenate([np.sqrt(max(1 - effective / n, 0.0)) * weighted[:n], weighted[n:]])
     names = [parts.problem.label(name) for name in parts.full.names]
-    of_location, condition, warnings = location_covariance(weighted, [names[i] for i in parts.location])
+    free = resting(parts, found) == 0
+    of_free, condition, warnings = location_covariance(weighted[:, free], [names[i] for i in parts.location[free]])
+    of_location = np.full((free.size, free.size), np.nan)
+    of_location[np.ix_(free, free)] = of_free
     of_noise, more = noise_covariance(found.hessian, [names[i] for i in parts.noise])
     unknown = parts.noise.size and n <= effective
     covariance[np.ix_(parts.location, parts.location)] = np.nan if unknown else of_location

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from sciad._account import diagnose, effective_number, p_chi_squared, precision, residual_array, weighted_jacobian
+from sciad._account import (
+    diagnose,
+    effective_number,
+    p_chi_squared,
+    precision,
+    residual_array,
+    resting,
+    weighted_jacobian,
+)
 from sciad._errors import InputError
 from sciad._fitted import Fit
 from sciad._key import as_key
@@ -84,7 +92,7 @@ def fit(
 
     Examples
     --------
-    >>> import jax, sciad as sd, xarray as xr
+    >>> import equinox as eqx, jax, sciad as sd, xarray as xr
     >>> jax.config.update("jax_enable_x64", True)
     >>> hours = np.linspace(0.0, 4.0, 9)
     >>> data = xr.Dataset({"drug": ("hour", 8.0 * np.exp(-0.5 * hours))}, coords={"hour": hours})
@@ -117,7 +125,11 @@ def fit(
     path = Path(
         [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
-        exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
+        exact=lambda estimate: (
+            estimate is not None
+            and bool(np.isfinite(estimate.loss))
+            and bool(np.all(_unexplained(parts, estimate) < EXACT))
+        ),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
         shortcuts=lambda: _matched(parts),
     )
@@ -153,6 +165,7 @@ def fit(
         _covariance=covariance,
         _weighted=weighted[: parts.observations],
         _noise_estimated=bool(noise.size),
+        _resting=frozenset(parts.location[resting(parts, found) != 0].tolist()),
     )
 
 
@@ -168,12 +181,16 @@ def _first_noise(parts: Separation) -> np.ndarray:
 
     Priors count by what the noise is taken for: too much of it, and they are all that is heeded.
     """
-    given = np.asarray(parts.full.vector)
+    given, program = np.asarray(parts.full.vector), parts.full.program(parts.full.vector)
     try:
-        found = given[parts.location], smooth_prediction(parts.problem)
+        prediction = smooth_prediction(parts.problem)
     except InputError:
         return given[parts.noise]
-    best = best_noise(parts.noise_loss, given[parts.noise], found)
+    residuals, possible = parts.problem.compared(program, prediction)
+    about = parts.about_constants(jnp.asarray(given[parts.location]), jnp.asarray(given[parts.noise]))
+    if not np.all(possible.ok) or np.any(jnp.sum(residuals**2, (0, 1)) < EXACT * jnp.sum(about**2, (0, 1))):
+        return given[parts.noise]  # splines that no noise allows, or that leave none
+    best = best_noise(parts.noise_loss, given[parts.noise], (given[parts.location], prediction))
     return best.noise if best.settled else given[parts.noise]
 
 

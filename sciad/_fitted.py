@@ -67,6 +67,7 @@ class Fit:
     _covariance: Float[np.ndarray, "d d"] = dataclasses.field(repr=False)
     _weighted: Float[np.ndarray, "n p"] = dataclasses.field(repr=False)
     _noise_estimated: bool = dataclasses.field(repr=False)
+    _resting: frozenset[int] = dataclasses.field(repr=False)
 
     @property
     def standard_errors(self) -> Float[np.ndarray, " k"]:
@@ -188,7 +189,7 @@ class Fit:
         state = "converged" if self.diagnostics["converged"] else "not converged"
         counts = f"{counted(len(self.names), 'parameter')}, {counted(self.diagnostics['observations'], 'observation')}"
         told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
-        return f"<Fit: {counts}, {state}, negative log-likelihood {self.loss:.6g}{told}>"
+        return f"<Fit: {counts}, {state}, negative log-likelihood {-self.diagnostics['log_likelihood']:.6g}{told}>"
 
     def __str__(self) -> str:
         table = self.table().to_string(float_format="{:.4g}".format)

@@ -104,7 +104,8 @@ def identify(fit: "Fit") -> Identifiability:
         msg = "There is nothing to identify: only parameters of the noise were fitted."
         raise InputError(msg)
     n, p = jacobian.shape
-    spread = 1.0 if not fit._noise_estimated else np.sqrt(n / (n - p)) if n > p else np.nan
+    free = fit.diagnostics["degrees_of_freedom"]
+    spread = 1.0 if not fit._noise_estimated else np.sqrt(n / free) if free > 0 else np.nan
     directions, values, free = _directions(jacobian, _level(fit))
     rows = []
     shares = np.full((p, *fit.problem.observations.observed.shape), np.nan)
@@ -141,6 +142,8 @@ def _relative(fit: "Fit") -> tuple[Float[np.ndarray, "n p"], list[_Coordinate]]:
     columns, coordinates = [], []
     where = (e for e, name in enumerate(full.names) if not name.startswith("noise."))
     for e, column in zip(where, fit._weighted.T, strict=True):
+        if e in fit._resting:  # on an end of its interval, where the data hold it
+            continue
         if e not in name_of:  # one of a constrained array: as it is in unconstrained space
             columns.append(column)
             coordinates.append(_Coordinate(fit.problem.label(full.names[e]), 1.0, relative=False, positive=False))

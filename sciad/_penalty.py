@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpyro.distributions import ExpandedDistribution
+from numpyro.distributions import ExpandedDistribution, Independent, biject_to
 
 from sciad._errors import InputError
 from sciad._vector import Site, Vectorized
@@ -39,7 +39,7 @@ class Penalty(eqx.Module):
         for path, site in full.sites.items():
             if site.prior is None:
                 continue
-            for name, value in zip(found, _summit(path, site), strict=True):
+            for name, value in zip(found, _summit(path, _alone(site)), strict=True):
                 value = jnp.broadcast_to(value, site.shape).ravel().astype(full.vector.dtype)
                 found[name] = found[name].at[full.places[path]].set(value)
         self.mode, self.top, self.curvature = found.values()
@@ -47,7 +47,7 @@ class Penalty(eqx.Module):
     def __call__(self, full: Vectorized, vector: Float[Array, " d"]) -> Float[Array, " k"]:
         """Return a residual for each number with a prior, in the order of the vector."""
         parts = [
-            self._residual(site, full.places[path], vector)
+            self._residual(_alone(site), full.places[path], vector)
             for path, site in full.sites.items()
             if site.prior is not None
         ]
@@ -61,14 +61,22 @@ class Penalty(eqx.Module):
     def _residual(self, site: Site, place: slice, vector: Array) -> Array:
         off, shape = vector[place] - self.mode[place], site.shape
         fall = self.top[place] - jnp.ravel(_log_density(site, vector[place].reshape(shape))).astype(vector.dtype)
-        near = fall < FLAT
-        fall = jnp.where(near | ~jnp.isfinite(fall), FAR, fall)
+        near = jnp.abs(fall) < FLAT
+        fall = jnp.where(near | ~(jnp.isfinite(fall) & (fall > 0)), FAR, fall)
         return jnp.where(near, jnp.sqrt(self.curvature[place]) * off, jnp.sign(off) * jnp.sqrt(2 * fall))
 
 
 def _log_density(site: Site, u: Array) -> Array:
     assert site.prior is not None
     return jnp.asarray(site.prior.log_prob(site.bijection(u)))
+
+
+def _alone(site: Site) -> Site:
+    """Return the site with the prior of each number, where the numbers of an array are merely declared as one event."""
+    if not isinstance(site.prior, Independent):
+        return site
+    base = site.prior.base_dist
+    return site._replace(prior=base, bijection=biject_to(base.support))
 
 
 def _summit(path: str, site: Site) -> tuple[Array, Array, Array]:
@@ -88,6 +96,10 @@ def _summit(path: str, site: Site) -> tuple[Array, Array, Array]:
     low, high = drawn.min(axis=0) - width, drawn.max(axis=0) + width
     at, slope, curvature = _climb(site, low, high)
     top = _log_density(site, at)
+    if np.any(jax.vmap(lambda u: _log_density(site, u))(drawn) > top[None] + RISING):
+        msg = f"{path}: its prior {type(prior).__name__} has a maximum too narrow to be found. Give another, or use "
+        msg += "`sample`."
+        raise InputError(msg)
     if not np.all(np.isfinite(top)) or np.any(np.abs(slope) * (high - low) > RISING):
         msg = f"{path}: its prior {type(prior).__name__} has no smooth maximum, but a corner, or a density that grows "
         msg += "without limit. Give another, or use `sample`."

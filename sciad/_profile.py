@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STRIDE = 0.25  # of the threshold: the rise in deviance that the next step aims at
 FURTHEST = 25.0  # distance in unconstrained space, beyond which a side is open: a factor of 10^10
+CAREFUL = 0.1  # shortest step that is made again, shorter, where the deviance rises by more than the threshold
 MOST = 60  # steps to each side
 LONGER, SHORTER = 2.0, 0.25  # limits of the ratio of successive steps
 
@@ -174,8 +175,11 @@ class _Walker:
         for _ in range(MOST):
             found = self._solver.estimate(
                 parts.residuals, parts.noise_loss, (location + step * direction)[None], noise, forward=parts.forward,
-                held=held,
+                held=held, chart=parts.chart.without(held),
             )  # fmt: skip
+            if 2 * (found.loss - self._fit.loss) - deviance > self.threshold and step > CAREFUL:
+                step /= 2  # too far at once to know the curve between
+                continue
             if not np.isfinite(found.loss):
                 return  # the model cannot be evaluated beyond: the side ends there
             moved = np.asarray(found.point.location) - location

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy.optimize import brentq
 
+from sciad._account import resting
 from sciad._regression import Natural
 from sciad._results import RESULTS
 from sciad.problems.separation import Separation
@@ -32,6 +33,7 @@ def remarks(
     """Yield what a reader of a fit must know, with its covariance in unconstrained space."""
     if "interrupted" in found.stats:
         yield STOPPED.format(len(found.others) + 1)
+    yield from _rims(parts, found)
     yield from _hierarchies(parts, found.loss, covariance)
     yield from _poisson(parts, found, covariance)
     yield from _of_residuals(diagnostics)
@@ -54,6 +56,20 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
         "smaller tolerances of the ODE."
     )
     return [f"The fit did not converge: {reason}"]
+
+
+def _rims(parts: Separation, found: Estimate) -> Iterator[str]:
+    """Say which numbers the data drive against the ends of their intervals."""
+    if not np.isfinite(found.loss):
+        return
+    names, chart = [parts.full.names[i] for i in parts.location], parts.chart
+    for name, side, low, high in zip(names, resting(parts, found), chart.low, chart.high, strict=True):
+        if side:
+            end = f"upper end {high:g}" if side > 0 else f"lower end {low:g}"
+            yield (
+                f"{parts.problem.label(name)} rests on the {end} of its interval, and the data would have it beyond: "
+                "widen the interval, or accept that. It has no standard error."
+            )
 
 
 def _hierarchies(parts: Separation, loss: float, covariance: np.ndarray) -> list[str]:

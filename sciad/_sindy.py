@@ -18,6 +18,7 @@ from sciad._errors import InputError, OptionError
 from sciad._fit import fit
 from sciad._fitted import Fit
 from sciad._roles import Param, frozen, param
+from sciad._vector import vectorize
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.simulation import Setting, over_experiments, right_hand_side
 from sciad.solvers.least_squares import LeastSquares
@@ -132,7 +133,8 @@ def sindy(
     :math:`\Theta` of products of powers. A network is wrong between data and where they say little, so that the
     regression's own misfit does not tell the right formula. Each candidate is therefore put in the term's place, all
     its coefficients and the model's other parameters are fitted to the data, and that of least
-    :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and again without each of its terms, until no term can go.
+    :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and again without each of its terms, until no term can go. Where
+    priors counted in the fit, and parameters other than the term's have some, they count here too.
 
     Parameters
     ----------
@@ -197,7 +199,7 @@ def sindy(
     x, v = _taken_down(problem, program, where)
     empty = _empty(problem, x, v, degree, functions or {}, names)
     # --- candidates, held against the data ---
-    judge = _Judge(problem, program, where, empty)
+    judge = _Judge(problem, program, where, empty, priors=fitted._parts.penalty is not None)
     supports = _supports(_features(empty, x), v.reshape(len(x), -1))
     tried = {support.tobytes(): judge.fit(support, x, v) for support in supports}
     best = min(tried.values(), key=lambda candidate: candidate.bic)
@@ -217,7 +219,7 @@ def sindy(
         mask=frozen(np.ones(len(chosen))),
         terms=tuple(empty.terms[i] for i in chosen),
     )
-    found = fit(problem, _placed(program, where, formula), solver=DESCENT)
+    found = fit(problem, _placed(program, where, formula), solver=DESCENT, priors=judge.priors, progress=False)
     ranked = sorted(tried.values(), key=lambda candidate: candidate.bic)
     table = pd.DataFrame([candidate.row for candidate in ranked])
     return Discovery(where(found.program.model), found, table)
@@ -302,7 +304,12 @@ def _products(inputs: int, degree: int) -> Iterator[Feature]:
 def _features(formula: Formula, x: np.ndarray) -> Float[np.ndarray, "n k"]:
     """Return the values of one output's features."""
     features, functions = [feature for output, feature in formula.terms if output == 0], dict(formula.functions)
-    return np.asarray(jax.vmap(lambda x: jnp.stack([_value(f, functions, x) for f in features]))(jnp.asarray(x)))
+    found = np.asarray(jax.vmap(lambda x: jnp.stack([_value(f, functions, x) for f in features]))(jnp.asarray(x)))
+    bad = [f.text(formula.names) for f, column in zip(features, found.T, strict=True) if not np.isfinite(column).all()]
+    if bad:
+        msg = f"{', '.join(bad)} is not finite all along the trajectories: leave it out of the library."
+        raise InputError(msg)
+    return found
 
 
 def _supports(theta: np.ndarray, v: Float[np.ndarray, "n outputs"]) -> list[Bool[np.ndarray, " terms"]]:
@@ -341,8 +348,12 @@ class _Candidate(NamedTuple):
 class _Judge:
     """Fits formulas to the data: masks of one formula, so that all are compiled once."""
 
-    def __init__(self, problem: ODEProblem, program: ODEProgram, where: Callable[[Any], Any], empty: Formula) -> None:
+    def __init__(
+        self, problem: ODEProblem, program: ODEProgram, where: Callable[[Any], Any], empty: Formula, *, priors: bool
+    ) -> None:
         self._problem, self._program, self._where, self._empty = problem, program, where, empty
+        sites = vectorize(_placed(program, where, empty)).sites.values()
+        self.priors = priors and any(site.prior is not None for site in sites)
 
     def fit(self, support: Bool[np.ndarray, " terms"], x: ArrayLike, v: np.ndarray) -> _Candidate:
         """Fit from the regression's coefficients."""
@@ -351,11 +362,12 @@ class _Judge:
         for output, used in enumerate(support.reshape(v.shape[1], -1)):
             weights.reshape(v.shape[1], -1)[output, used] = np.linalg.lstsq(theta[:, used], v[:, output])[0]
         start = dataclasses.replace(self._empty, coefficients=param(weights), mask=frozen(support.astype(float)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = fit(self._problem, _placed(self._program, self._where, start), solver=DESCENT)
+        program = _placed(self._program, self._where, start)
+        found = fit(self._problem, program, solver=DESCENT, priors=self.priors, progress=False)
         formula, n = self._where(found.program.model), found.diagnostics["observations"]
-        parameters = found.values.size - support.size + int(support.sum())
+        effective = n - found.diagnostics["degrees_of_freedom"] + found._parts.noise.size
+        # Where priors count the number is by what the data see, and a term that is left out is not seen.
+        parameters = effective - (0 if self.priors else int(support.size - support.sum()))
         log_likelihood = found.diagnostics["log_likelihood"]
         bic = -2 * log_likelihood + np.log(n) * parameters if np.isfinite(found.loss) else np.inf
         text = "; ".join(str(formula).splitlines())

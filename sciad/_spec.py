@@ -35,7 +35,7 @@ def entry_name(name: str, index: tuple[int, ...], axis: Axis | None = None) -> s
     places = [str(i) for i in index]
     if axis and axis.dim:
         label = axis.labels[index[0]]
-        places[0] = f"{axis.dim}={label:g}" if isinstance(label, float) else f"{axis.dim}={label}"
+        places[0] = f"{axis.dim}={label:.15g}" if isinstance(label, float) else f"{axis.dim}={label}"
     return name + (f"[{','.join(places)}]" if places else "")
 
 

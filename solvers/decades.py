@@ -9,8 +9,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import expit
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
+RIM = 1e-7  # share of a wide interval's decades that is its rim
 SHORT = 1e-9  # share of an interval, in its logarithm, by which descents stay inside: there u is finite
 WIDE = 1000.0  # ratio of an interval's ends from which its numbers are spread, and descended in, by their logarithm
 
@@ -48,7 +49,8 @@ class Decades(eqx.Module):
     def bounds(self) -> tuple[Float[Array, " p"], Float[Array, " p"]]:
         """Lowest and highest coordinates."""
         low, high = jnp.log(self.low), jnp.log(self.high)
-        short = SHORT * (high - low)
+        rounding = 8 * jnp.finfo(low.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        short = jnp.maximum(SHORT * (high - low), rounding)
         return jnp.where(self.wide, low + short, -jnp.inf), jnp.where(self.wide, high - short, jnp.inf)
 
     @property
@@ -60,6 +62,17 @@ class Decades(eqx.Module):
         """Return coordinates, within the bounds."""
         natural = self.low + (self.high - self.low) * expit(unconstrained)
         return self.within(jnp.where(self.wide, jnp.log(natural), unconstrained))
+
+    def rests(self, coordinates: Float[Array, " p"]) -> tuple[Bool[Array, " p"], Bool[Array, " p"]]:
+        """Whether each number is on the lower, and on the upper, rim of its interval, but for rounding."""
+        low, high = self.bounds
+        edge = RIM * jnp.where(self.wide, high - low, 0.0)
+        return self.wide & (coordinates <= low + edge), self.wide & (coordinates >= high - edge)
+
+    def without(self, held: Bool[np.ndarray, " p"]) -> "Decades":
+        """Return the chart in which these numbers keep their unconstrained coordinates."""
+        kept = np.asarray(self.wide) & ~held
+        return Decades(np.where(kept, self.low, -np.inf), np.where(kept, self.high, np.inf))
 
     def within(self, coordinates: Float[Array, " p"]) -> Float[Array, " p"]:
         """Return the nearest coordinates within the bounds."""

@@ -41,8 +41,8 @@ from sciad.solvers.simultaneous import factorise_once
 SHARE, FEWEST = 8, 64  # one delay may take an eighth of all steps: dense output of so many is kept, and always of 64
 FAILED = (
     "The delay equation was not solved: the steps in one delay, or in all, ran out. If the problem is stiff, use an "
-    "implicit solver, `ODE(diffrax.Kvaerno5())`; if the delay is a tiny part of the interval, or if it is zero or "
-    "negative, bound it from below; otherwise raise `max_steps`, of which one delay may take an eighth."
+    "implicit solver, `ODE(diffrax.Kvaerno5())` (for values alone); if the delay is a tiny part of the interval, or if "
+    "it is zero or negative, bound it from below; otherwise raise `max_steps`, of which one delay may take an eighth."
 )
 
 

@@ -61,7 +61,7 @@ class Point(NamedTuple):
     def misfit(self) -> float:
         """Root mean square of the residuals; infinite where the model cannot be evaluated."""
         r = np.asarray(self.at.residuals)
-        return float(np.sqrt(np.mean(r**2))) if np.all(r < REJECTED) else np.inf
+        return float(np.sqrt(np.mean(r**2))) if np.all(np.abs(r) < REJECTED) else np.inf
 
 
 class Estimate(NamedTuple):
@@ -330,7 +330,9 @@ class _Search:
             point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
             steps += int(point.steps)
         self.steps += steps
-        return Estimate(point, noise, best.loss, best.hessian, RESULTS.promote(optx.RESULTS.successful), {})
+        ended = optx.RESULTS.successful if over else optx.RESULTS.nonlinear_max_steps_reached
+        result = RESULTS.promote(ended) if best.settled else RESULTS.noise_not_found
+        return Estimate(point, noise, best.loss, best.hessian, result, {})
 
     def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
         """Return the misfit at each location."""
@@ -508,7 +510,8 @@ def _solved(
     z, r, jacobian = found.value, found.at.residuals, found.at.jacobian
     # On a rim, at infinity in unconstrained space, nothing moves the residuals.
     slope = r @ jacobian
-    rests = chart.wide & ~held & (((z <= low) & (slope > 0)) | ((z >= high) & (slope < 0)))
+    below, above = chart.rests(z)
+    rests = ~held & ((below & (slope > 0)) | (above & (slope < 0)))
     jacobian = jnp.where(rests[None], 0.0, jacobian * chart.slopes(z)[None])
     return Point(chart.unconstrained(z), Linearised(r, jacobian, found.aux), found.result, found.steps)
 

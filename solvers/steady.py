@@ -78,7 +78,7 @@ def steady_state(
     ok &= jnp.all(near >= -_least(AT_REST, near) * size) if positive else True
 
     def safe(y: Array, _: None) -> Array:
-        return jnp.where(ok, pinned(y), guess - y)
+        return jnp.where(ok, pinned(jnp.where(ok, y, anywhere)), guess - y)
 
     newton = optx.Newton(rtol=_least(AT_REST, guess), atol=_least(AT_REST, guess))
     begin = jnp.where(ok, near, jax.lax.stop_gradient(guess))
@@ -113,9 +113,11 @@ def _settled(slope: Slope, guess: Array, size: Array) -> Array:
         value, jacobian = slope(y), jax.jacfwd(slope)(y)
         change = jnp.linalg.solve(unit / h - jacobian, value)
         after = y + change
+        level = jnp.finfo(y.dtype).eps * jnp.max(jnp.abs(jacobian)) * jnp.maximum(size, _norm(y))
         ratio = _norm(value) / jnp.maximum(_norm(slope(after)), jnp.finfo(y.dtype).tiny)
         # What is moved counts once steps are long against all time scales: short ones move little anywhere.
         long = h * jnp.max(jnp.abs(jacobian)) > 1.0 / close
+        ratio = jnp.where(_norm(value) <= 8 * level, GROWTH, ratio)  # at rest, but for rounding
         return after, h * jnp.clip(ratio, 0.5, GROWTH), jnp.where(long, _norm(change), jnp.inf), count + 1
 
     first = slope(guess)

@@ -146,7 +146,6 @@ def test_fixed_steps_converge_at_the_order_of_the_method_and_its_dense_output(so
     assert np.log2(coarse / fine) > order - 0.5
 
 
-@pytest.mark.slow
 def test_derivatives_by_implicit_methods_are_refused():
     def end(rate):
         solution = sd.DDE(sd.ODE(dfx.Kvaerno5()))(
@@ -158,6 +157,7 @@ def test_derivatives_by_implicit_methods_are_refused():
         jax.grad(end)(1.0)
 
 
+@pytest.mark.slow
 def test_an_implicit_solver_solves_a_stiff_equation():
     """A fast state follows the delayed slow one."""
     k, tau, ts = 1e5, 0.5, np.array([0.0, 0.5, 1.0, 2.0])

@@ -224,7 +224,7 @@ def test_a_table_in_the_equation_is_no_constant_to_the_compiler():
     table = jnp.sin(knots)
 
     def end(rate):
-        solution = sd.ODE()(lambda t, y, _: -rate * y + jnp.interp(t, knots, table), jnp.ones(1), t0=0.0, t1=1.0)
+        solution = ODE()(lambda t, y, _: -rate * y + jnp.interp(t, knots, table), jnp.ones(1), t0=0.0, t1=1.0)
         return solution.y1[0]
 
     value, slope = jax.jit(lambda: jax.value_and_grad(end)(1.0))()  # XLA aborts the process where it is one

@@ -47,6 +47,11 @@ def test_half_the_squared_residual_is_the_fall_of_the_log_density(prior):
     np.testing.assert_allclose(curve - curve[0], at - at[0], rtol=1e-8, atol=1e-8)
 
 
+def test_numbers_declared_as_one_event_count_each():
+    full = sd.vectorize({"w": sd.param([3.0, -1.0], prior=dist.Normal(1.0, 2.0).expand([2]).to_event(1))})
+    np.testing.assert_allclose(Penalty(full)(full, full.vector), [1.0, -1.0], rtol=1e-12)
+
+
 def test_a_normal_prior_is_weight_decay_and_a_uniform_one_nothing():
     weights = sd.param([3.0, -1.0], prior=dist.Normal(1.0, 2.0))
     full = sd.vectorize({"w": weights, "u": sd.param(0.2, prior=dist.Uniform(0.0, 1.0))})

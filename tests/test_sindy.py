@@ -111,5 +111,7 @@ def test_bad_questions(found):
         sd.sindy(fitted, "term.weights")
     with pytest.raises(sd.OptionError, match="degree=-1"):
         sd.sindy(fitted, "term", degree=-1)
+    with pytest.raises(sd.InputError, match=r"bad\(y\) is not finite"):
+        sd.sindy(fitted, "term", functions={"bad": lambda y: y / 0.0})
     with pytest.raises(sd.InputError, match="`names` has 2 entries; the term has 1 inputs"):
         sd.sindy(fitted, "term", names=["a", "b"])

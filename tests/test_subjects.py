@@ -296,3 +296,32 @@ def test_the_posterior_of_a_population_is_that_of_quadrature():
     curves = prior_curves(problem.complete(Population()), draws.to_dataset(), label=problem.label)
     assert curves is not None
     assert {name for name, _ in scalars(draws.to_dataset())} <= set(map(str, curves.data_vars))
+
+
+# --- whose values they are -------------------------------------------------------------------------------------------
+
+
+def test_values_go_with_the_names_of_experiments_and_not_with_their_places():
+    problem = sd.ODEProblem(over_subjects(LOGS), noise=sd.Normal(0.1), initial={"y": 2.0}, inputs=())
+    program = problem.complete(Falling(sd.param([0.4, 0.8, 1.1], each=True)))
+    fewer = sd.ODEProblem(
+        over_subjects(LOGS[[2, 0]], ["eve", "ada"]), noise=sd.Normal(0.1), initial={"y": 2.0}, inputs=()
+    )
+    np.testing.assert_allclose(fewer.complete(program).model.own.array, [1.1, 0.4])
+    np.testing.assert_allclose(fewer.predict(program).mean, problem.predict(program).mean[np.array([2, 0])])
+    others = sd.ODEProblem(over_subjects(LOGS, ["ada", "bob", "zoe"]), noise=sd.Normal(0.1), initial={"y": 2.0})
+    with pytest.raises(sd.InputError, match=r"own has a value of each of ada, bob, eve, and none of zoe"):
+        others.complete(program)
+
+
+def test_experiments_of_one_name_are_refused():
+    problem = sd.ODEProblem(over_subjects(LOGS, ["ada", "bob", "bob"]), noise=sd.Normal(0.1), initial={"y": 2.0})
+    with pytest.raises(sd.InputError, match="share a name: ada, bob, bob"):
+        problem.complete(Falling(sd.param(0.4, each=True)))
+
+
+class Falling(eqx.Module):
+    own: sd.Param
+
+    def __call__(self, t, y):
+        return jnp.broadcast_to(-self.own, y.shape)

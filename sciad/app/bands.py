@@ -1,5 +1,6 @@
 """Bands of the posterior predictive on a fine grid of times, between the observations too."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -34,13 +35,18 @@ def predictive_bands(problem: Any, program: Any, draws: xr.Dataset, times: np.nd
     Returns
     -------
     xarray.Dataset or None
-        Fields over ``quantile`` and what their data are over; None where no draw can be evaluated.
+        Fields over ``quantile`` and what their data are over, NaN where no draw is possible, as where a positive field
+        is predicted as zero; None where no draw can be evaluated, or the draws are of other parameters.
     """
     program = problem.complete(program)
     size = draws.sizes["chain"] * draws.sizes["draw"]
     chosen = np.linspace(0, size - 1, min(size, _MOST_DRAWS)).astype(int)
     flat = {str(name): _flat(values)[chosen] for name, values in draws.data_vars.items()}
-    values = {path: jnp.asarray(flat[problem.label(path)]) for path in vectorize(program).sites}
+    sites = vectorize(program).sites
+    drawn = {path: flat.get(problem.label(path)) for path in sites}
+    if any(drawn[path] is None or drawn[path].shape[1:] != site.shape for path, site in sites.items()):
+        return None  # draws of another model, as of a population beside a fit
+    values = jax.tree.map(jnp.asarray, drawn)
 
     def one(values: dict[str, Array], key: Array) -> Array:
         drawn = with_values(program, values)
@@ -52,10 +58,12 @@ def predictive_bands(problem: Any, program: Any, draws: xr.Dataset, times: np.nd
         )
 
     found = np.asarray(jax.jit(jax.vmap(one))(values, jax.random.split(jax.random.key(0), chosen.size)))
-    found = found[np.isfinite(found).all(axis=(1, 2, 3))]
+    found = found[np.isfinite(found).any(axis=(1, 2, 3))]
     if not len(found):
         return None
-    made = problem.dataset(np.quantile(found, levels, axis=0), times, lead=("quantile",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of times at which no draw is possible
+        made = problem.dataset(np.nanquantile(found, levels, axis=0), times, lead=("quantile",))
     return made.assign_coords(quantile=list(levels))
 
 

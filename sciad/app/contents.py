@@ -182,7 +182,7 @@ def _reason(result: Any) -> str:
 def _fine_times(problem: Any) -> np.ndarray:
     """Give 200 times from the start of the solve to the last observation."""
     times = problem.observations.times
-    return np.linspace(min(problem.t0, times[0]), times[-1], 200)
+    return np.unique(np.linspace(min(problem.t0, times[0]), times[-1], 200))
 
 
 def _is_equation(problem: Any) -> bool:

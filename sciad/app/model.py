@@ -6,6 +6,8 @@ from typing import Any
 from sciad._describe import Row, describe
 
 _MARKUP = re.compile(r":\w+:`([^`]*)`")
+_VERBS = {"add": "{} to {}", "set": "{1} becomes {0}", "scale": "{1} is multiplied by {0}"}
+_MOST = 12  # doses that are listed
 _NOISE = {
     "Normal": "additive and normal, with standard deviation scale",
     "LogNormal": "multiplicative: the logarithm is normal about that of the prediction, with standard deviation sigma",
@@ -27,7 +29,8 @@ def model_facts(problem: Any, program: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``equation``, ``solver``, and lists of rows: ``states`` (name, initial, unit), ``noise`` (field, words),
+        ``equation``, ``solver``, ``interventions`` in words, and lists of rows:
+        ``states`` (name, initial, unit), ``noise`` (field, words),
         ``parameters`` (name, role, value, range, prior, unit).
     """
     rows = {row.path: row for row in describe(program)}
@@ -38,6 +41,7 @@ def model_facts(problem: Any, program: Any) -> dict[str, Any]:
     return {
         "equation": f"{getattr(program.model, '__name__', model.__name__)}{summary and ': ' + summary}",
         "solver": _solver(problem),
+        "interventions": _interventions(problem),
         "states": [_state(state, rows[f"initial.{state}"], problem) for state in problem.states],
         "noise": [
             {
@@ -67,7 +71,23 @@ def _solver(problem: Any) -> str:
 def _state(state: str, row: Row, problem: Any) -> dict[str, str]:
     field = next((problem.fields[column] for name, column in problem.columns.items() if name == state), None)
     unit = row.unit or ("" if field is None else str(problem.data[field].attrs.get("units", "")))
-    return {"name": state, "initial": _held("", row), "unit": unit, "observed": field or ""}
+    at_rest = problem.steady is not None and state not in problem.steady.held
+    initial = f"at rest, searched from {row.value}" if at_rest else _held("", row)
+    return {"name": state, "initial": initial, "unit": unit, "observed": field or ""}
+
+
+def _interventions(problem: Any) -> list[str]:
+    """Say what is done to the system, and what it remembers."""
+    doses = [dose for group in problem.doses for dose in group.doses]
+    said = [f"{_VERBS[d.kind].format(f'{d.amount:g}', d.state)} at {d.time:g}{_lasting(d)}" for d in doses[:_MOST]]
+    said += [f"and {len(doses) - _MOST} doses more"] if len(doses) > _MOST else []
+    said += [f"{name} is held from each time to the next" for name in problem.stepwise]
+    return said + (["with a delay"] if problem.delay is not None else [])
+
+
+def _lasting(dose: Any) -> str:
+    over = f" over {dose.duration:g}" if dose.duration else ""
+    return over + (f" ({', '.join(map(str, dose.experiments))})" if dose.experiments is not None else "")
 
 
 def _held(name: str, row: Row) -> str:

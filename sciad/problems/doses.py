@@ -148,7 +148,7 @@ class Doses:
         time, amount, duration, rate, every, repeats, experiment
             Names of columns; in NONMEM's files often TIME, AMT, DUR, RATE, II, ADDL and ID.
         state
-            Name of a column that holds names of states, or else the state that all doses go to.
+            Name of a column that holds names of states as text, or else the state that all doses go to.
         fraction, lag
             As in `Doses`.
 
@@ -266,7 +266,8 @@ def _of_row(cls: type[Doses], row: pd.Series, columns: dict[str, str], state: st
     absent += [a for a, b in (("every", "repeats"), ("repeats", "every")) if b in absent]
     given: dict[str, Any] = {a: number for a, number in numbers.items() if a not in absent}
     label = row[columns["experiment"]] if "experiment" in columns else None
-    return cls(str(row[state]) if state in row.index else state, experiment=label, **given)
+    named = state in row.index and isinstance(row[state], str)  # a column of numbers may be called as the state is
+    return cls(row[state] if named else state, experiment=label, **given)
 
 
 def _coerced(values: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 from jaxtyping import Array, PyTree
 
@@ -33,6 +34,10 @@ def laid_out(program: PyTree, axis: Axis) -> PyTree:
     """
     if not any(isinstance(leaf, Param) and leaf.each for leaf in leaves(program).values()):
         return program
+    if len(set(axis.labels)) < len(axis.labels):
+        msg = f"Experiments along {axis.dim!r} share a name: {', '.join(map(str, axis.labels))}. Parameters of each "
+        msg += "need names that differ."
+        raise InputError(msg)
     flat, structure = jax.tree.flatten(program, is_leaf=is_param)
     return structure.unflatten([_laid_out(path, x, axis) for path, x in zip(leaves(program), flat, strict=True)])
 
@@ -43,6 +48,8 @@ def _laid_out(path: str, leaf: Any, axis: Axis) -> Any:
     value, number = leaf.array, len(axis.labels)
     if leaf.spec.axis is None and value.ndim == leaf.constraint.event_dim:
         value = jnp.broadcast_to(value, (number, *value.shape))
+    if leaf.spec.axis is not None and leaf.spec.axis != axis:
+        value = value[_places(path, leaf.spec.axis, axis)]
     if not value.ndim or len(value) != number:
         msg = f"{path} has a value of each experiment, of shape {value.shape}, and the problem has {number} "
         msg += f"experiment{'s' if number > 1 else ''}. Expected one value for all, or a first axis of length {number}."
@@ -51,6 +58,16 @@ def _laid_out(path: str, leaf: Any, axis: Axis) -> Any:
         return leaf
     spec = leaf.spec
     return Param(value, prior=spec.prior, constraint=spec.constraint, role=spec.role, unit=spec.unit, each=axis)
+
+
+def _places(path: str, have: Axis, wanted: Axis) -> np.ndarray:
+    """Return where the values of the wanted experiments stand among those there are."""
+    lost = [str(label) for label in wanted.labels if label not in have.labels]
+    if lost:
+        msg = f"{path} has a value of each of {', '.join(map(str, have.labels))}, and none of {', '.join(lost)}: the "
+        msg += "program is of other experiments. Give the model alone, with one value for all."
+        raise InputError(msg)
+    return np.array([have.labels.index(label) for label in wanted.labels])
 
 
 def parted(model: PyTree) -> tuple[PyTree, PyTree]:

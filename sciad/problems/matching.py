@@ -84,6 +84,9 @@ def smooth_prediction(problem: ODEProblem) -> Prediction:
     InputError
         If a field is seldom observed.
     """
+    if problem.doses:
+        msg = "Data of dosed states jump, and no spline follows them."
+        raise InputError(msg)
     seen = problem.observations
     curves = [
         [_curve(problem, experiment, column, field)(seen.times) for column, field in enumerate(problem.fields)]
@@ -155,8 +158,9 @@ def gradient_matching(problem: ODEProblem, program: PyTree, *, priors: bool = Fa
     size = np.sqrt(np.mean(data.slopes**2, axis=0))
     size = jnp.asarray(np.where(size > 0, size, 1.0))
     misfit = _Misfit(full, Smoothed(*map(jnp.asarray, data)), size, Penalty(full) if priors else None, problem)
-    start, linear = (full.vector, False) if priors else _by_linear_least_squares(misfit)
-    return full.program(start if linear else _by_gauss_newton(misfit, start))
+    start, linear = _by_linear_least_squares(misfit)
+    weighed = priors and any(s.prior is not None for path, s in full.sites.items() if path.startswith("model."))
+    return full.program(start if linear and not weighed else _by_gauss_newton(misfit, start))
 
 
 class _Misfit(eqx.Module):

@@ -92,7 +92,7 @@ def schedule(
     for u in stepwise.values():
         for experiment, values in enumerate(np.asarray(u)):
             changes = seen.times[1:][np.diff(values) != 0]
-            events[experiment] += [(time, *NOTHING[1:]) for time in changes if time < seen.times[-1]]
+            events[experiment] += [(time, *NOTHING[1:]) for time in changes]
     if not any(events):
         return None
     longest = max(map(len, events)) + 1
@@ -164,7 +164,7 @@ def prepared(
         lags = jnp.concatenate([*(d.lags(model, states)[None] for d in doses), neutral[1]])
         times = times + lags[events.source, events.state]
     ok = jnp.all(times >= t0)
-    times = jnp.where(times > t0, times, t0)
+    times = jnp.where(times >= t0, times, t0)
     times = jnp.where(times < end, times, end)
     found = Event(times, events.state, events.keep, fraction * events.given + events.value, fraction * events.rate)
     if lagging:

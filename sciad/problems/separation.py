@@ -148,7 +148,7 @@ class Separation(eqx.Module):
         for path, place in self.full.places.items():
             ends = _ends(self.full.sites[path])
             if ends is not None:
-                low[place], high[place] = np.ravel(ends[0]), np.ravel(ends[1])
+                low[place], high[place] = ends
         return Decades(low[self.location], high[self.location])
 
     def starts(self, number: int, key: PRNGKeyArray) -> Float[np.ndarray, "starts p"]:
@@ -184,17 +184,20 @@ def _spread(site: Site, given: Float[np.ndarray, " n"], uniform: Float[np.ndarra
         even = lower + (upper - lower) * uniform
         with np.errstate(invalid="ignore", divide="ignore"):
             logarithmic = np.exp(np.log(lower) + np.log(upper / lower) * uniform)
-        return np.asarray(site.bijection.inv(jnp.asarray(np.where(decades, logarithmic, even))))
+        spread = np.where(decades, logarithmic, even).reshape(len(uniform), *site.shape)
+        return np.asarray(site.bijection.inv(jnp.asarray(spread))).reshape(uniform.shape)
     real = isinstance(site.bijection, IdentityTransform)
     return given + np.where(real & (given != 0), np.abs(given), 1.0) * norm.ppf(uniform)
 
 
 def _ends(site: Site) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the ends of a number's interval, if it has one."""
+    """Return the ends of each number's interval, if it has one."""
     support = site.bijection.codomain
     if not isinstance(support, type(constraints.interval(0.0, 1.0))):
         return None
-    return np.asarray(support.lower_bound), np.asarray(support.upper_bound)
+    ends = support.lower_bound, support.upper_bound
+    low, high = (np.broadcast_to(np.asarray(end), site.shape).ravel() for end in ends)
+    return low, high
 
 
 @eqx.filter_jit

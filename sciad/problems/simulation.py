@@ -128,7 +128,9 @@ def _from_event_to_event(
     width = most_saved(schedule, doses, times)
     saved = asked[jnp.minimum(firsts[:, None] + jnp.arange(width)[None], asked.size - 1)]
     saved = (saved - begins[:, None]) / jnp.where(gaps > 0, gaps, 1.0)[:, None]
-    saved = jnp.clip(jnp.where(gaps[:, None] > 0, saved, 0.0), 0.0, 1.0)
+    saved = jnp.where(gaps[:, None] > 0, saved, 0.0)
+    # Clipped without its derivative, which is one half at a tie.
+    saved = saved + jax.lax.stop_gradient(jnp.clip(saved, 0.0, 1.0) - saved)
     infused = bool(np.any(schedule.rate))
 
     def segment(carry: tuple[Array, Array], part: tuple[Any, ...]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
