@@ -181,7 +181,7 @@ def sindy(
     ...     def __call__(self, t, y):
     ...         return self.rate(y)
     >>> problem = sd.ODEProblem(data, noise=sd.Normal(0.01), initial={"y": 2.0})
-    >>> print(sindy(sd.fit(problem, Model(), starts=0), "rate"))
+    >>> print(sindy(sd.fit(problem, Model(), solver=sd.LeastSquares(starts=0, paths=0)), "rate"))
     [0] -1 y^2
     """
     if not isinstance(degree, int) or degree < 0:

@@ -239,6 +239,7 @@ def test_a_derivative_in_a_tolerance_is_refused():
 # --- problems --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_problem_gives_the_derivative_of_its_likelihood():
     ts = np.linspace(0.0, 8.0, 12)
     problem = record(hutchinson(1.2, 1.7, ts), ts)
@@ -261,6 +262,7 @@ def test_a_horizon_rests_beyond_its_end_with_a_delay_too():
     np.testing.assert_array_equal(eased(first)[:, 6:], 0.0)
 
 
+@pytest.mark.slow
 def test_experiments_inputs_and_a_history_reach_the_equation():
     """x' = -k (x - u(x0) x(t - τ)): experiments differ in input and start; before t0 the state is the history's."""
     ts = np.array([0.0, 0.25, 0.5])

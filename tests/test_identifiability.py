@@ -65,6 +65,7 @@ def test_a_log_linear_curve_has_its_closed_form(decay):
     assert found.table.loc[1, "seen"].startswith("y at t=4 (")
 
 
+@pytest.mark.slow
 def test_no_unit_matters(decay):
     here, there = decay.identifiability(), decayed(time=60.0, mass=1e-3).identifiability()
     assert list(here.table["combination"]) == list(there.table["combination"])

@@ -78,7 +78,16 @@ def _loss(name):
     return loss, jnp.array(p), jnp.array(y0)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+SEVERAL = ("network of 2 for 2", "network of 4 for 3")  # of the networks, which take long
+
+
+def with_some_slow(names):
+    rare = (name for name in names if name.startswith("network") and name not in SEVERAL)
+    marks = dict.fromkeys(rare, pytest.mark.slow)
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
+
+
+@pytest.mark.parametrize("name", with_some_slow(FIELDS))
 def test_same_numbers_as_separate_kernels(name, monkeypatch, counted):
     loss, p, y0 = _loss(name)
 

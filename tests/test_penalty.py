@@ -29,7 +29,12 @@ PRIORS = {
 }
 
 
-@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
+def with_some_slow(priors):
+    fast = ("normal", "half-normal", "exponential", "truncated beyond its mode")
+    return [pytest.param(p, id=name, marks=[] if name in fast else pytest.mark.slow) for name, p in priors.items()]
+
+
+@pytest.mark.parametrize("prior", with_some_slow(PRIORS))
 def test_half_the_squared_residual_is_the_fall_of_the_log_density(prior):
     full = sd.vectorize({"x": sd.param(prior=prior)})
     penalty = Penalty(full)

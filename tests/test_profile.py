@@ -62,6 +62,7 @@ def test_where_the_likelihood_is_normal_the_interval_is_that_of_standard_errors(
     np.testing.assert_allclose(found.intervals, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_estimated_noise_follows_too():
     y = RNG.normal(3.0, 0.5, 12)
     data = xr.Dataset({"y": ("t", y)}, coords={"t": np.arange(12.0)})

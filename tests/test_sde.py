@@ -50,7 +50,7 @@ def errors(calculus, solver, step):
     ("calculus", "solver", "order"),
     [
         ("ito", None, 0.5),
-        ("ito", dfx.ItoMilstein(), 1.0),
+        pytest.param("ito", dfx.ItoMilstein(), 1.0, marks=pytest.mark.slow),
         pytest.param("stratonovich", None, 1.0, marks=pytest.mark.slow),
         pytest.param("stratonovich", dfx.SPaRK(), 1.0, marks=pytest.mark.slow),
         pytest.param("stratonovich", dfx.SlowRK(), 1.5, marks=pytest.mark.slow),

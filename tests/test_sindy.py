@@ -59,7 +59,7 @@ def found():
     scatter = 0.005 * np.random.default_rng(3).standard_normal(21)
     data = xr.Dataset({"y": ("t", 2.0 / (1.0 + 2.0 * t) + scatter)}, coords={"t": t})  # y' = -y²
     problem = sd.ODEProblem(data, noise=sd.Normal(0.005), initial={"y": 2.0})
-    fitted = sd.fit(problem, Model(Cubic()), starts=0)
+    fitted = sd.fit(problem, Model(Cubic()), solver=sd.LeastSquares(starts=0, paths=0))
     return fitted, sd.sindy(fitted, "term")
 
 
@@ -85,6 +85,7 @@ def test_the_formula_stands_where_the_term_stood(found):
     np.testing.assert_allclose(slope, 0.0)  # and is no NaN at zero
 
 
+@pytest.mark.slow
 def test_functions_have_a_place_in_the_library(found):
     fitted, _ = found
     formula = sd.sindy(fitted, lambda model: model.term, degree=0, functions={"square": jnp.square}, names=["mass"])
@@ -98,7 +99,7 @@ def test_functions_have_a_place_in_the_library(found):
 def test_terms_called_otherwise_are_refused(found, how, message):
     fitted, _ = found
     problem = fitted.problem
-    other = sd.fit(problem, Calls(Two(), how), starts=0, solver=sd.LeastSquares(paths=0, max_steps=2))
+    other = sd.fit(problem, Calls(Two(), how), solver=sd.LeastSquares(starts=0, paths=0, max_steps=2))
     with pytest.raises(sd.InputError, match=message):
         sd.sindy(other, "term")
 

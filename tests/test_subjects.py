@@ -85,6 +85,7 @@ def test_shared_and_own_parameters_have_the_estimates_and_the_covariance_of_line
     np.testing.assert_allclose(profile.intervals.to_numpy()[0, 1:], fit.interval().to_numpy()[1], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_with_nothing_shared_a_fit_of_two_subjects_is_two_fits():
     together, _ = logistic(GROWN[:2], initial={"y": sd.param(0.4, each=True)})
     fit = sd.fit(together, Logistic(sd.param(1.0, each=True), sd.param(3.0, each=True)), solver=ALONE)
@@ -164,6 +165,7 @@ class Mixed(eqx.Module):
 
 
 @pytest.mark.loose_promotion  # of NumPyro's own bijection onto simplices
+@pytest.mark.slow
 def test_vectors_and_simplices_of_each_subject_and_derivatives_of_both_modes():
     rates = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
     shares = sd.param([0.25, 0.75], prior=dist.Dirichlet(jnp.ones(2)), each=True)
