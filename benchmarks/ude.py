@@ -12,9 +12,9 @@ error of the two coefficients.
 
 ``sciad`` is `sciad.fit` with a network of 16 tanh units, whose weights have normal priors that count, then
 `sciad.sindy`.
-``thresholds_alone`` takes the network of that fit, and the formula by the regression's own information criterion, as
-the paper does. ``sindy_on_splines`` has no network: it regresses the slopes of smoothing splines, less the known terms,
-with the same criterion.
+``regression_alone`` takes the network of that fit, and of the same candidates the formula by the regression's own
+information criterion, as the paper does. ``sindy_on_splines`` has no network: it regresses the slopes of smoothing splines,
+less the known terms, with the same candidates and criterion.
 """
 
 import time
@@ -26,7 +26,7 @@ from benchmarks.measure import MeasurementError, Row, isolated, progress, rows
 
 NOISE = {"lotka_volterra": 0.005, "lotka_volterra_noise_5_percent": 0.05}
 CASES = tuple(NOISE)
-SYSTEMS = ("sciad", "thresholds_alone", "sindy_on_splines")
+SYSTEMS = ("sciad", "regression_alone", "sindy_on_splines")
 SEEDS = 10
 END = 50.0
 
@@ -45,7 +45,7 @@ def run(case: str, budget: float, peers: bool) -> list[Row]:
 
 def all_seeds(case: str, budget: float) -> dict[str, dict[str, tuple[float, str]]]:
     """Run seeds while the budget lasts; runs in a fresh process."""
-    from benchmarks.ude_systems import Experiment, by_sciad, on_splines, thresholds_alone
+    from benchmarks.ude_systems import Experiment, by_sciad, on_splines, regression_alone
 
     found: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
     began = time.perf_counter()
@@ -56,7 +56,7 @@ def all_seeds(case: str, budget: float) -> dict[str, dict[str, tuple[float, str]
         start = time.perf_counter()
         fitted, outcome = by_sciad(experiment, seed)
         found["sciad"].append(outcome | {"seconds": time.perf_counter() - start})
-        others = {"thresholds_alone": partial(thresholds_alone, fitted=fitted), "sindy_on_splines": on_splines}
+        others = {"regression_alone": partial(regression_alone, fitted=fitted), "sindy_on_splines": on_splines}
         for system, method in others.items():
             start = time.perf_counter()
             outcome = method(experiment)

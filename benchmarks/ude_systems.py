@@ -1,6 +1,5 @@
 """Predation with unknown interaction: the experiment, and the systems that find the missing terms."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import xarray as xr
-from pysindy import STLSQ
 from scipy.interpolate import make_smoothing_spline
 
 import sciad as sd
-from sciad._sindy import THRESHOLDS
+from sciad._sindy import _supports
 
 TRUE = (1.3, 0.9, 0.8, 1.8)
 START = (0.44249296, 4.6280594)
@@ -97,7 +95,7 @@ def by_sciad(experiment: Experiment, seed: int) -> tuple[sd.Fit, dict[str, Any]]
     return fitted, experiment.outcome(weights != 0, weights, start)
 
 
-def thresholds_alone(experiment: Experiment, fitted: sd.Fit) -> dict[str, Any]:
+def regression_alone(experiment: Experiment, fitted: sd.Fit) -> dict[str, Any]:
     """Take the formula by the regression's own criterion from the network of a fit."""
     states = np.asarray(fitted.problem.states_at(fitted.program, TIMES))[0]
     network = sd.unwrap(fitted.program).model.network
@@ -113,20 +111,15 @@ def on_splines(experiment: Experiment) -> dict[str, Any]:
 
 
 def _regressed(experiment: Experiment, states: np.ndarray, terms: np.ndarray) -> dict[str, Any]:
-    """Choose the threshold of least ``n log RSS + k log n``, and keep its coefficients without ridge."""
+    """Choose the support of least ``n log RSS + k log n``, and fit its coefficients."""
     theta = np.stack([states[:, 0] ** i * states[:, 1] ** j for i, j in POWERS], axis=-1)
-    size, height = np.sqrt(np.mean(theta**2, axis=0)), np.sqrt(np.mean(terms**2, axis=0))
-    best, support = np.inf, np.zeros((2, len(POWERS)), bool)
-    for threshold in THRESHOLDS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of thresholds that leave nothing
-            found = STLSQ(threshold=threshold, alpha=1e-6).fit(theta / size, terms / height)
-        left = np.sum((terms / height - theta / size @ np.asarray(found.coef_).T) ** 2)
-        used = np.asarray(found.coef_ != 0)
-        criterion = terms.size * np.log(left) + used.sum() * np.log(terms.size)
+    best, chosen = np.inf, np.zeros((2, len(POWERS)))
+    for support in _supports(theta, terms):
+        weights = np.zeros((2, len(POWERS)))
+        for row, used, column in zip(weights, support.reshape(2, -1), terms.T, strict=True):
+            row[used] = np.linalg.lstsq(theta[:, used], column)[0]
+        left = (terms - theta @ weights.T) / np.sqrt(np.mean(terms**2, axis=0))
+        criterion = terms.size * np.log(np.sum(left**2)) + support.sum() * np.log(terms.size)
         if criterion < best:
-            best, support = criterion, used
-    weights = np.zeros(support.shape)
-    for row, used, column in zip(weights, support, terms.T, strict=True):
-        row[used] = np.linalg.lstsq(theta[:, used], column)[0]
-    return experiment.outcome(support, weights, states[0])
+            best, chosen = criterion, weights
+    return experiment.outcome(chosen != 0, chosen, states[0])

@@ -26,8 +26,9 @@ from sciad.solvers.least_squares import LeastSquares
 POINTS = 200  # along each experiment where the term is read
 THRESHOLDS = np.geomspace(1e-3, 1.0, 40)  # of coefficients, features and outputs having root mean square one
 RIDGE = 1e-6  # of the sparse regression
-CANDIDATES = 20  # formulas held against the data
-DESCENT = LeastSquares(starts=0, paths=0, max_steps=60)  # of a candidate, from the regression's coefficients
+PURSUED = 6  # terms of an output that matching pursuit adds, at most
+CANDIDATES, LONGEST = 12, 12  # formulas held against the data, and terms of each, at most
+DESCENT = LeastSquares(starts=0, paths=0, max_steps=40, rounds=6)  # of a candidate, from the regression's coefficients
 
 Where = str | Callable[[Any], Any]
 
@@ -128,13 +129,14 @@ def sindy(
 ) -> Discovery:
     r"""Read a learnt term back as a sparse formula.
 
-    Along the fitted trajectories the term's inputs x and outputs v are taken down. Sequentially thresholded least
-    squares finds sparse :math:`\xi` in :math:`v \approx \Theta(x)\,\xi`, over a path of thresholds, for a library
-    :math:`\Theta` of products of powers. A network is wrong between data and where they say little, so that the
-    regression's own misfit does not tell the right formula. Each candidate is therefore put in the term's place, all
-    its coefficients and the model's other parameters are fitted to the data, and that of least
-    :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and again without each of its terms, until no term can go. Where
-    priors counted in the fit, and parameters other than the term's have some, they count here too.
+    Along the fitted trajectories the term's inputs x and outputs v are taken down. Sparse :math:`\xi` in
+    :math:`v \approx \Theta(x)\,\xi`, for a library :math:`\Theta` of products of powers, come from sequentially
+    thresholded least squares over a path of thresholds, and from orthogonal matching pursuit, which adds term by term. A
+    network is wrong between data and where they say little, so that the regression's own misfit does not tell the right
+    formula. Each candidate is therefore put in the term's place, all its coefficients and the model's other parameters
+    are fitted to the data, and that of least :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and again without each
+    of its terms, until no term can go. Where priors counted in the fit, and parameters other than the term's have some,
+    they count here too.
 
     Parameters
     ----------
@@ -163,7 +165,8 @@ def sindy(
     -----
     Sources: S. L. Brunton, J. L. Proctor and J. N. Kutz, *Discovering governing equations from data by sparse
     identification of nonlinear dynamical systems*, PNAS 113 (2016); C. Rackauckas et al., *Universal Differential
-    Equations for Scientific Machine Learning* (2020).
+    Equations for Scientific Machine Learning* (2020); matching pursuit as by S. A. Billings, *Nonlinear System
+    Identification* (2013), chapter 3.
 
     Examples
     --------
@@ -313,22 +316,27 @@ def _features(formula: Formula, x: np.ndarray) -> Float[np.ndarray, "n k"]:
 
 
 def _supports(theta: np.ndarray, v: Float[np.ndarray, "n outputs"]) -> list[Bool[np.ndarray, " terms"]]:
-    """Return the distinct supports that thresholded least squares goes through, the sparsest first."""
+    """Return distinct supports from thresholded least squares and from matching pursuit, the sparsest first."""
     try:
         from pysindy import STLSQ
+        from sklearn.linear_model import orthogonal_mp
     except ImportError as error:
         msg = "sciad.sindy needs the package pysindy: pip install 'sciad[sindy]'."
         raise ImportError(msg) from error
     size = np.sqrt(np.mean(theta**2, axis=0))
     theta, v = theta / np.where(size > 0, size, 1.0), v / np.maximum(np.sqrt(np.mean(v**2, axis=0)), 1e-300)
-    found = {}
-    for threshold in THRESHOLDS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of thresholds that leave nothing
+    supports = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of thresholds that leave nothing, and of features that depend on each other
+        for threshold in THRESHOLDS:
             fitted = STLSQ(threshold=threshold, alpha=RIDGE, unbias=False).fit(theta, v)
-        support = np.asarray(fitted.coef_ != 0).ravel()
-        found[support.tobytes()] = support
-    return sorted(found.values(), key=np.sum)[:CANDIDATES]
+            supports.append(np.asarray(fitted.coef_ != 0).ravel())
+        for terms in range(1, min(PURSUED, theta.shape[1]) + 1):
+            columns = [orthogonal_mp(theta, column, n_nonzero_coefs=terms) for column in v.T]
+            supports.append(np.concatenate([np.asarray(column) != 0 for column in columns]))
+    found = {support.tobytes(): support for support in supports}
+    short = [support for support in found.values() if support.sum() <= LONGEST]
+    return sorted(short or found.values(), key=np.sum)[:CANDIDATES]
 
 
 def _without_one(support: Bool[np.ndarray, " terms"]) -> list[Bool[np.ndarray, " terms"]]:
