@@ -13,8 +13,8 @@ error of the two coefficients.
 ``sciad`` is `sciad.fit` with a network of 16 tanh units, whose weights have normal priors that count, then
 `sciad.sindy`.
 ``regression_alone`` takes the network of that fit, and of the same candidates the formula by the regression's own
-information criterion, as the paper does. ``sindy_on_splines`` has no network: it regresses the slopes of smoothing splines,
-less the known terms, with the same candidates and criterion.
+information criterion, as the paper does. ``sindy_on_splines`` has no network: it regresses the slopes of smoothing
+splines, less the known terms, with the same candidates and criterion.
 """
 
 import time

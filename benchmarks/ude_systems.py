@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.interpolate import make_smoothing_spline
 
 import sciad as sd
-from sciad._sindy import _supports
+from sciad._sindy import sparse_supports
 
 TRUE = (1.3, 0.9, 0.8, 1.8)
 START = (0.44249296, 4.6280594)
@@ -114,7 +114,7 @@ def _regressed(experiment: Experiment, states: np.ndarray, terms: np.ndarray) ->
     """Choose the support of least ``n log RSS + k log n``, and fit its coefficients."""
     theta = np.stack([states[:, 0] ** i * states[:, 1] ** j for i, j in POWERS], axis=-1)
     best, chosen = np.inf, np.zeros((2, len(POWERS)))
-    for support in _supports(theta, terms):
+    for support in sparse_supports(theta, terms):
         weights = np.zeros((2, len(POWERS)))
         for row, used, column in zip(weights, support.reshape(2, -1), terms.T, strict=True):
             row[used] = np.linalg.lstsq(theta[:, used], column)[0]

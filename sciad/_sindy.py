@@ -131,12 +131,12 @@ def sindy(
 
     Along the fitted trajectories the term's inputs x and outputs v are taken down. Sparse :math:`\xi` in
     :math:`v \approx \Theta(x)\,\xi`, for a library :math:`\Theta` of products of powers, come from sequentially
-    thresholded least squares over a path of thresholds, and from orthogonal matching pursuit, which adds term by term. A
-    network is wrong between data and where they say little, so that the regression's own misfit does not tell the right
-    formula. Each candidate is therefore put in the term's place, all its coefficients and the model's other parameters
-    are fitted to the data, and that of least :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and again without each
-    of its terms, until no term can go. Where priors counted in the fit, and parameters other than the term's have some,
-    they count here too.
+    thresholded least squares over a path of thresholds, and from orthogonal matching pursuit, which adds term by
+    term. A network is wrong between data and where they say little, so that the regression's own misfit does not
+    tell the right formula. Each candidate is therefore put in the term's place, all its coefficients and the model's
+    other parameters are fitted to the data, and that of least :math:`\mathrm{BIC} = -2 \ell + k \log n` is taken, and
+    again without each of its terms, until no term can go. Where priors counted in the fit, and parameters other than
+    the term's have some, they count here too.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def sindy(
     empty = _empty(problem, x, v, degree, functions or {}, names)
     # --- candidates, held against the data ---
     judge = _Judge(problem, program, where, empty, priors=fitted._parts.penalty is not None)
-    supports = _supports(_features(empty, x), v.reshape(len(x), -1))
+    supports = sparse_supports(_features(empty, x), v.reshape(len(x), -1))
     tried = {support.tobytes(): judge.fit(support, x, v) for support in supports}
     best = min(tried.values(), key=lambda candidate: candidate.bic)
     while True:
@@ -315,7 +315,7 @@ def _features(formula: Formula, x: np.ndarray) -> Float[np.ndarray, "n k"]:
     return found
 
 
-def _supports(theta: np.ndarray, v: Float[np.ndarray, "n outputs"]) -> list[Bool[np.ndarray, " terms"]]:
+def sparse_supports(theta: np.ndarray, v: Float[np.ndarray, "n outputs"]) -> list[Bool[np.ndarray, " terms"]]:
     """Return distinct supports from thresholded least squares and from matching pursuit, the sparsest first."""
     try:
         from pysindy import STLSQ
