@@ -28,7 +28,7 @@ nitpicky = False
 # Pages in Markdown with code cells: run at every build, and an error in one stops the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 240
+nb_execution_timeout = 900
 nb_execution_in_temp = True
 nb_merge_streams = True
 nb_output_stderr = "remove"
