@@ -48,8 +48,9 @@ def _laid_out(path: str, leaf: Any, axis: Axis) -> Any:
     value, number = leaf.array, len(axis.labels)
     if leaf.spec.axis is None and value.ndim == leaf.constraint.event_dim:
         value = jnp.broadcast_to(value, (number, *value.shape))
-    if leaf.spec.axis is not None and leaf.spec.axis != axis:
-        value = value[_places(path, leaf.spec.axis, axis)]
+    have = leaf.spec.axis
+    if have is not None and have != axis and have.dim == axis.dim and _named(have):
+        value = value[_places(path, have, axis)]
     if not value.ndim or len(value) != number:
         msg = f"{path} has a value of each experiment, of shape {value.shape}, and the problem has {number} "
         msg += f"experiment{'s' if number > 1 else ''}. Expected one value for all, or a first axis of length {number}."
@@ -58,6 +59,11 @@ def _laid_out(path: str, leaf: Any, axis: Axis) -> Any:
         return leaf
     spec = leaf.spec
     return Param(value, prior=spec.prior, constraint=spec.constraint, role=spec.role, unit=spec.unit, each=axis)
+
+
+def _named(axis: Axis) -> bool:
+    """Whether experiments have names, and not merely places."""
+    return axis.labels != tuple(range(len(axis.labels)))
 
 
 def _places(path: str, have: Axis, wanted: Axis) -> np.ndarray:
