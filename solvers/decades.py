@@ -67,7 +67,8 @@ class Decades(eqx.Module):
         """Whether each number is on the lower, and on the upper, rim of its interval, but for rounding."""
         low, high = self.bounds
         edge = RIM * jnp.where(self.wide, high - low, 0.0)
-        return self.wide & (coordinates <= low + edge), self.wide & (coordinates >= high - edge)
+        wide = jnp.asarray(self.wide)
+        return wide & (coordinates <= low + edge), wide & (coordinates >= high - edge)
 
     def without(self, held: Bool[np.ndarray, " p"]) -> "Decades":
         """Return the chart in which these numbers keep their unconstrained coordinates."""

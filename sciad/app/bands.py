@@ -43,8 +43,8 @@ def predictive_bands(problem: Any, program: Any, draws: xr.Dataset, times: np.nd
     chosen = np.linspace(0, size - 1, min(size, _MOST_DRAWS)).astype(int)
     flat = {str(name): _flat(values)[chosen] for name, values in draws.data_vars.items()}
     sites = vectorize(program).sites
-    drawn = {path: flat.get(problem.label(path)) for path in sites}
-    if any(drawn[path] is None or drawn[path].shape[1:] != site.shape for path, site in sites.items()):
+    drawn = {path: flat.get(problem.label(path), np.empty(0)) for path in sites}
+    if any(not drawn[path].size or drawn[path].shape[1:] != site.shape for path, site in sites.items()):
         return None  # draws of another model, as of a population beside a fit
     values = jax.tree.map(jnp.asarray, drawn)
 
