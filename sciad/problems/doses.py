@@ -267,7 +267,7 @@ def _of_row(cls: type[Doses], row: pd.Series, columns: dict[str, str], state: st
     given: dict[str, Any] = {a: number for a, number in numbers.items() if a not in absent}
     label = row[columns["experiment"]] if "experiment" in columns else None
     named = state in row.index and isinstance(row[state], str)  # a column of numbers may be called as the state is
-    return cls(row[state] if named else state, experiment=label, **given)
+    return cls(str(row[state]) if named else state, experiment=label, **given)
 
 
 def _coerced(values: Any) -> np.ndarray:
