@@ -78,7 +78,7 @@ class Unknown(eqx.Module):
 
 
 def by_sciad(experiment: Experiment, seed: int) -> tuple[sd.Fit, dict[str, Any]]:
-    """Fit as the page on universal differential equations shows."""
+    """Fit from the network's first weights and from gradient matching's, with easier ways where that is in doubt."""
     data = xr.Dataset(
         {"prey": ("t", experiment.values[:, 0]), "predator": ("t", experiment.values[:, 1])}, coords={"t": TIMES}
     )

@@ -50,9 +50,12 @@ def resting(parts: Separation, found: Estimate) -> np.ndarray:
 
 
 def precision(
-    parts: Separation, found: Estimate, effective: float, weighted: np.ndarray
+    parts: Separation, found: Estimate, effective: float, weighted: np.ndarray, *, free: np.ndarray
 ) -> tuple[np.ndarray, float, list[str]]:
-    """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open."""
+    """Return the covariance in unconstrained space, the Jacobian's condition number, and what the data leave open.
+
+    Numbers of the location that are not `free` rest on a rim, and have no variance.
+    """
     n = parts.observations
     size = parts.location.size + parts.noise.size
     covariance = np.zeros((size, size))
@@ -61,7 +64,6 @@ def precision(
     if parts.noise.size:  # estimated from what the curve left, it is too small
         weighted = np.concatenate([np.sqrt(max(1 - effective / n, 0.0)) * weighted[:n], weighted[n:]])
     names = [parts.problem.label(name) for name in parts.full.names]
-    free = resting(parts, found) == 0
     of_free, condition, warnings = location_covariance(weighted[:, free], [names[i] for i in parts.location[free]])
     of_location = np.full((free.size, free.size), np.nan)
     of_location[np.ix_(free, free)] = of_free
@@ -73,6 +75,7 @@ def precision(
 
 
 def residual_array(parts: Separation, found: Estimate) -> np.ndarray:
+    """Return the standardised residuals in the shape of the observations, NaN where there is none."""
     seen = parts.problem.observations
     residuals = np.full(seen.values.shape, np.nan)
     if np.isfinite(found.loss):
@@ -89,6 +92,7 @@ def _scores(parts: Separation, found: Estimate) -> np.ndarray:
 
 
 def diagnose(parts: Separation, found: Estimate, effective: float) -> dict[str, Any]:
+    """Return numbers on the quality of a fit; see `Fit.diagnostics`."""
     n, free = parts.observations, parts.observations - effective
     valid = bool(np.isfinite(found.loss))
     gap = distance(np.asarray(found.point.at.jacobian), np.asarray(found.point.at.residuals)) if valid else np.inf
@@ -101,7 +105,7 @@ def diagnose(parts: Separation, found: Estimate, effective: float) -> dict[str, 
         "observations": n,
         "degrees_of_freedom": free if parts.penalty else int(free),
         "reduced_chi_squared": float(np.nansum(residuals**2) / free) if valid and free > 0 else np.nan,
-        "p_chi_squared": p_chi_squared(parts, found) if valid else np.nan,
+        "p_chi_squared": p_chi_squared(parts, found, effective) if valid else np.nan,
         "log_likelihood": -minus,
         "aic": 2 * minus + 2 * parameters,
         "bic": 2 * minus + float(np.log(n)) * parameters,
@@ -109,9 +113,9 @@ def diagnose(parts: Separation, found: Estimate, effective: float) -> dict[str, 
     }
 
 
-def p_chi_squared(parts: Separation, found: Estimate) -> float:
+def p_chi_squared(parts: Separation, found: Estimate, effective: float) -> float:
     """Return the two-sided p-value of the residuals' squares, if the noise is known; NaN if it is estimated."""
-    free = parts.observations - effective_number(parts, found)
+    free = parts.observations - effective
     if parts.noise.size or free <= 0:
         return np.nan
     square = float(np.nansum(residual_array(parts, found) ** 2))

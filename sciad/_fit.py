@@ -113,8 +113,8 @@ def fit(
     solver = LeastSquares() if solver is None else solver
     solver = solver if starts is None else dataclasses.replace(solver, starts=starts)
     full = vectorize(problem.complete(program))
-    parts = Separation(problem, full, priors=priors)
     _check_priors(full, priors=priors)
+    parts = Separation(problem, full, priors=priors)
     locations = parts.starts(solver.starts, as_key(key))
     # --- estimate ---
     noise = _first_noise(parts) if priors else np.asarray(full.vector)[parts.noise]
@@ -125,11 +125,7 @@ def fit(
     path = Path(
         [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
-        exact=lambda estimate: (
-            estimate is not None
-            and bool(np.isfinite(estimate.loss))
-            and bool(np.all(_unexplained(parts, estimate) < EXACT))
-        ),
+        exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
         shortcuts=lambda: _matched(parts),
     )
@@ -141,12 +137,12 @@ def fit(
         )  # fmt: skip
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
-    effective, weighted = effective_number(parts, found), weighted_jacobian(parts, found)
-    covariance, condition, warnings = precision(parts, found, effective, weighted)
+    effective, weighted, rests = effective_number(parts, found), weighted_jacobian(parts, found), resting(parts, found)
+    covariance, condition, warnings = precision(parts, found, effective, weighted, free=rests == 0)
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = diagnose(parts, found, effective) | {"condition_number": condition}
-    told = remarks(parts, natural, found, covariance, diagnostics)
+    told = remarks(parts, natural, found, covariance, rests, diagnostics)
     return Fit(
         problem=problem,
         program=fitted,
@@ -165,7 +161,7 @@ def fit(
         _covariance=covariance,
         _weighted=weighted[: parts.observations],
         _noise_estimated=bool(noise.size),
-        _resting=frozenset(parts.location[resting(parts, found) != 0].tolist()),
+        _resting=frozenset(parts.location[rests != 0].tolist()),
     )
 
 
@@ -204,14 +200,16 @@ def _doubtful(parts: Separation, found: Estimate) -> bool:
     residuals = residual_array(parts, found)
     tests = residual_tests(parts.problem.fields, residuals, residuals)
     persistent = np.array([of_field["p_independent"] < DOUBT for of_field in tests.values()])
-    ill = p_chi_squared(parts, found) < DOUBT and np.nanmean(residuals**2) > 1
+    ill = p_chi_squared(parts, found, effective_number(parts, found)) < DOUBT and np.nanmean(residuals**2) > 1
     unexplained = _unexplained(parts, found)
     return bool(ill or np.any((persistent & (unexplained > EXACT)) | (unexplained > UNEXPLAINED)))
 
 
 def _unexplained(parts: Separation, found: Estimate) -> np.ndarray:
-    """Return, for each field, the squares of the residuals as a share of those about a constant."""
+    """Return, for each field, the squares of the residuals by those about a constant; infinite without any."""
     residuals = residual_array(parts, found)
+    if not np.isfinite(found.loss):
+        return np.full(residuals.shape[-1], np.inf)
     constant = np.asarray(parts.about_constants(found.point.location, jnp.asarray(found.noise)))
     return np.nansum(residuals**2, axis=(0, 1)) / np.maximum(np.nansum(constant**2, axis=(0, 1)), 1e-300)
 

@@ -61,9 +61,10 @@ class Penalty(eqx.Module):
     def _residual(self, site: Site, place: slice, vector: Array) -> Array:
         off, shape = vector[place] - self.mode[place], site.shape
         fall = self.top[place] - jnp.ravel(_log_density(site, vector[place].reshape(shape))).astype(vector.dtype)
-        near = jnp.abs(fall) < FLAT
-        fall = jnp.where(near | ~(jnp.isfinite(fall) & (fall > 0)), FAR, fall)
-        return jnp.where(near, jnp.sqrt(self.curvature[place]) * off, jnp.sign(off) * jnp.sqrt(2 * fall))
+        near, above = jnp.abs(fall) < FLAT, fall <= -FLAT  # above: by less than `_summit` lets pass
+        fall = jnp.where(near | above | ~jnp.isfinite(fall), FAR, fall)
+        far = jnp.where(above, 0.0, jnp.sign(off) * jnp.sqrt(2 * fall))
+        return jnp.where(near, jnp.sqrt(self.curvature[place]) * off, far)
 
 
 def _log_density(site: Site, u: Array) -> Array:

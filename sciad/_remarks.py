@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy.optimize import brentq
 
-from sciad._account import resting
 from sciad._regression import Natural
 from sciad._results import RESULTS
 from sciad.problems.separation import Separation
@@ -28,12 +27,17 @@ SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is t
 
 
 def remarks(
-    parts: Separation, natural: Natural, found: Estimate, covariance: np.ndarray, diagnostics: dict[str, Any]
+    parts: Separation,
+    natural: Natural,
+    found: Estimate,
+    covariance: np.ndarray,
+    rests: np.ndarray,
+    diagnostics: dict[str, Any],
 ) -> Iterator[str]:
-    """Yield what a reader of a fit must know, with its covariance in unconstrained space."""
+    """Yield what a reader of a fit must know, with its covariance in unconstrained space and what rests on a rim."""
     if "interrupted" in found.stats:
         yield STOPPED.format(len(found.others) + 1)
-    yield from _rims(parts, found)
+    yield from _rims(parts, found, rests)
     yield from _hierarchies(parts, found.loss, covariance)
     yield from _poisson(parts, found, covariance)
     yield from _of_residuals(diagnostics)
@@ -58,12 +62,12 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
     return [f"The fit did not converge: {reason}"]
 
 
-def _rims(parts: Separation, found: Estimate) -> Iterator[str]:
+def _rims(parts: Separation, found: Estimate, rests: np.ndarray) -> Iterator[str]:
     """Say which numbers the data drive against the ends of their intervals."""
     if not np.isfinite(found.loss):
         return
     names, chart = [parts.full.names[i] for i in parts.location], parts.chart
-    for name, side, low, high in zip(names, resting(parts, found), chart.low, chart.high, strict=True):
+    for name, side, low, high in zip(names, rests, chart.low, chart.high, strict=True):
         if side:
             end = f"upper end {high:g}" if side > 0 else f"lower end {low:g}"
             yield (

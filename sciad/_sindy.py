@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 from sciad._errors import InputError, OptionError
 from sciad._fit import fit
 from sciad._fitted import Fit
+from sciad._progress import Progress
 from sciad._roles import Param, frozen, param
 from sciad._vector import vectorize
 from sciad.problems.ode import ODEProblem, ODEProgram
@@ -126,6 +127,7 @@ def sindy(
     degree: int = 3,
     functions: Mapping[str, Callable[[Array], Array]] | None = None,
     names: Sequence[str] | None = None,
+    progress: bool = True,
 ) -> Discovery:
     r"""Read a learnt term back as a sparse formula.
 
@@ -151,6 +153,8 @@ def sindy(
         Functions of one number applied to each input, by name, such as ``{"sin": jnp.sin}``.
     names
         Of the inputs; default: the states, if there are as many, else ``x0, x1, …``.
+    progress
+        Whether to show progress on standard error, as `sciad.fit` does.
 
     Raises
     ------
@@ -204,15 +208,15 @@ def sindy(
     # --- candidates, held against the data ---
     judge = _Judge(problem, program, where, empty, priors=fitted._parts.penalty is not None)
     supports = sparse_supports(_features(empty, x), v.reshape(len(x), -1))
-    tried = {support.tobytes(): judge.fit(support, x, v) for support in supports}
-    best = min(tried.values(), key=lambda candidate: candidate.bic)
-    while True:
-        fewer = [support for support in _without_one(best.support) if support.tobytes() not in tried]
-        tried |= {support.tobytes(): judge.fit(support, x, v) for support in fewer}
-        better = min(tried.values(), key=lambda candidate: candidate.bic)
-        if better is best:
-            break
-        best = better
+    tried: dict[bytes, _Candidate] = {}
+    best, next_ones = None, supports
+    with Progress(quiet=not progress, brief=True) as display:
+        while best is None or next_ones:
+            for done, support in enumerate(next_ones):
+                display.update("formulas", len(tried), len(tried) + len(next_ones) - done)
+                tried[support.tobytes()] = judge.fit(support, x, v)
+            best = min(tried.values(), key=lambda candidate: candidate.bic)
+            next_ones = [support for support in _without_one(best.support) if support.tobytes() not in tried]
     # --- the best, alone ---
     chosen = [i for i, used in enumerate(best.support) if used]
     weights = np.asarray(best.formula.coefficients)[chosen]

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float, PyTree
+
+from sciad.solvers.rewriting import rewritten
 
 LARGEST = 20  # unknowns; beyond, the library is as fast
 
@@ -105,26 +107,12 @@ def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 def with_solves_inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Return the computation with what each of Lineax's solves does in place of the solve, in loops and calls too."""
-    return closed.replace(jaxpr=_rewritten(closed.jaxpr))
+    return rewritten(closed, _inlined)
 
 
-def _rewritten(jaxpr: Jaxpr) -> Jaxpr:
-    return jaxpr.replace(eqns=[_inlined(equation) for equation in jaxpr.eqns])
-
-
-def _inlined(equation: Any) -> Any:
-    if equation.primitive.name == "linear_solve":
-        call = jax.jit(lambda *operands: equation.primitive.impl(*operands, **equation.params))
-        (made,) = jax.make_jaxpr(call)(*(v.aval for v in equation.invars)).jaxpr.eqns
-        return equation.replace(primitive=made.primitive, params=made.params)
-    return equation.replace(params={name: _inside(value) for name, value in equation.params.items()})
-
-
-def _inside(param: Any) -> Any:
-    if isinstance(param, ClosedJaxpr):
-        return with_solves_inlined(param)
-    if isinstance(param, Jaxpr):
-        return _rewritten(param)
-    if type(param) in (tuple, list):
-        return type(param)(_inside(part) for part in param)
-    return param
+def _inlined(equation: Any) -> list[Any] | None:
+    if equation.primitive.name != "linear_solve":
+        return None
+    call = jax.jit(lambda *operands: equation.primitive.impl(*operands, **equation.params))
+    (made,) = jax.make_jaxpr(call)(*(v.aval for v in equation.invars)).jaxpr.eqns
+    return [equation.replace(primitive=made.primitive, params=made.params)]

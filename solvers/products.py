@@ -8,34 +8,15 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array
+
+from sciad.solvers.rewriting import rewritten
 
 
 def without_products(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Return the computation with each ``dot_general``, in loops, branches and calls too, as a sum of products."""
-    return closed.replace(jaxpr=_rewritten(closed.jaxpr))
-
-
-def _rewritten(jaxpr: Jaxpr) -> Jaxpr:
-    equations = []
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            equations += _as_sum(equation)
-        else:
-            params = {name: _inside(value) for name, value in equation.params.items()}
-            equations.append(equation.replace(params=params))
-    return jaxpr.replace(eqns=equations)
-
-
-def _inside(param: Any) -> Any:
-    if isinstance(param, ClosedJaxpr):
-        return without_products(param)
-    if isinstance(param, Jaxpr):
-        return _rewritten(param)
-    if type(param) in (tuple, list):
-        return type(param)(_inside(part) for part in param)
-    return param
+    return rewritten(closed, lambda equation: _as_sum(equation) if equation.primitive.name == "dot_general" else None)
 
 
 def _as_sum(equation: Any) -> list[Any]:
