@@ -10,14 +10,17 @@ that, and all else counts as compilation, the posterior and prior predictive dra
 compilation with vectorized ones.) A second call could not be timed instead: ``MCMC.run`` compiles anew in every call.
 The effective sample size is ArviZ's rank-normalised bulk ESS, the least over the sampled parameters; ``max_abs_z``
 compares means and standard deviations with the reference in units of the joint Monte Carlo error. Keys are the seeds
-0, 1, 2, as many as fit in the budget: speeds and sizes are medians over them, R-hat, z and divergences the worst.
+0, 1, 2: speeds and sizes are medians over them, R-hat, z and divergences the worst. Each has the budget to itself. One
+that is stopped there counts among the speeds with compilation as if every draw had been effective by then, which
+flatters it; ``seeds`` tells how many ended, and the other figures are of these.
 
-A system that cannot finish in the budget is tried again with a quarter of the draws and warm-up: ``draws_per_chain``
-tells. ``numpyro_expert`` is the faster of parallel and vectorized chains; the slower follows under its own name.
+A system whose first seed cannot finish in the budget is tried again with a quarter of the draws and warm-up:
+``draws_per_chain`` tells. ``numpyro_expert`` is the faster of parallel and vectorized chains; the slower follows under
+its own name.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import hypot, isfinite
 from statistics import median
 from typing import Any
@@ -61,11 +64,11 @@ def _rows(case: str, system: str, figures: dict[str, float]) -> list[Row]:
 
 
 def _figures(case: str, system: str, budget: float) -> dict[str, float]:
-    """Measure one system with as many draws, and then seeds, as the budget allows."""
+    """Measure one system with as many draws as the budget allows."""
     draws = DRAWS
     while draws >= DRAWS // 16:
         try:
-            return _summary(list(_seeds(case, system, budget, draws)), draws)
+            return _summary(*_seeds(case, system, budget, draws), draws)
         except OverBudgetError as error:
             progress(str(error))
             draws //= 4
@@ -75,27 +78,28 @@ def _figures(case: str, system: str, budget: float) -> dict[str, float]:
     return {"failed": 1.0}
 
 
-def _seeds(case: str, system: str, budget: float, draws: int) -> Iterator[dict[str, float]]:
-    """Yield one measurement for each seed while another like the last still fits in the budget."""
-    start, longest = time.perf_counter(), 0.0
+def _seeds(case: str, system: str, budget: float, draws: int) -> tuple[list[dict[str, float]], list[float]]:
+    """Return the figures of the seeds that end in the budget, and a bound on the speed of each that does not."""
+    ended: list[dict[str, float]] = []
+    bounds: list[float] = []
     for seed in range(SEEDS):
-        begun = time.perf_counter()
-        if seed and begun - start + longest > budget:
-            return
         progress(f"{case}, {system}, seed {seed}, 4 chains of {draws} draws")
         try:
-            yield isolated(measure, timeout=budget, case=case, system=system, seed=seed, draws=draws)
-        except OverBudgetError:
-            if seed:
-                return  # the seeds before this one stand
-            raise
-        longest = max(longest, time.perf_counter() - begun)
+            ended.append(isolated(measure, timeout=budget, case=case, system=system, seed=seed, draws=draws))
+        except OverBudgetError as error:
+            if not seed:
+                raise
+            progress(str(error))
+            bounds.append(4 * draws / budget)
+    return ended, bounds
 
 
-def _summary(runs: list[dict[str, float]], draws: int) -> dict[str, float]:
+def _summary(ended: list[dict[str, float]], bounds: list[float], draws: int) -> dict[str, float]:
     """Return medians over seeds, and the worst of what tells whether the draws are right."""
-    merged = {name: (max if name in WORST else median)([run[name] for run in runs]) for name in runs[0]}
-    return merged | {"draws_per_chain": draws, "seeds": len(runs)}
+    merged = {name: (max if name in WORST else median)([run[name] for run in ended]) for name in ended[0]}
+    speeds = [run["ess_per_second_with_compile"] for run in ended] + bounds
+    whole = {"ess_per_second_with_compile": median(speeds), "draws_per_chain": draws, "seeds": len(ended)}
+    return merged | whole
 
 
 def measure(case: str, system: str, seed: int, draws: int) -> dict[str, float]:

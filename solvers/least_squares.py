@@ -15,6 +15,7 @@ from sciad._errors import OptionError
 from sciad._results import RESULTS
 from sciad.solvers.decades import Decades
 from sciad.solvers.gauss_newton import GaussNewton, descend
+from sciad.solvers.spread import spread
 
 Residuals = Callable[[Array, Array], tuple[Array, PyTree]]
 NoiseLoss = Callable[[Array, PyTree], Array]
@@ -303,18 +304,19 @@ class _Search:
 
     def alternate(self, location: Array | np.ndarray, noise: np.ndarray, damping: float = FAR) -> Estimate:
         """Minimise over location and noise in turn."""
-        rtol, rounds = self._settings.rtol, self._settings.rounds
+        rtol, rounds, steps = self._settings.rtol, self._settings.rounds, 0
         while True:
             solved = self._solve(self._residuals, location, self._settings.max_steps, noise, damping=damping)
             best = best_noise(self._noise_loss, noise, solved.at.predictions)
             moved = np.max(np.abs(best.noise - noise) / (1 + np.abs(noise)), initial=0.0)
             location, noise = solved.location, best.noise
-            self.steps, rounds = self.steps + int(solved.steps), rounds - 1
+            steps, rounds = steps + int(solved.steps), rounds - 1
             steady = best.settled and moved <= rtol
             if steady or not best.settled or rounds == 0:
                 break
         result = RESULTS.promote(solved.result) if steady else RESULTS.noise_not_found
-        return Estimate(self.evaluate(location, noise), noise, best.loss, best.hessian, result, {})
+        point = self.evaluate(location, noise)
+        return Estimate(point, noise, best.loss, best.hessian, result, {"steps": steps})
 
     def approach(self, location: Array | np.ndarray, noise: np.ndarray) -> Estimate:
         """Minimise over location and noise in short turns, until even a longer turn gains little."""
@@ -329,16 +331,15 @@ class _Search:
             turn = LONG_TURN if little else TURN  # a short turn may be spent on finding the damping
             point = self._solve(self._residuals, point.location, turn, noise, rtol=EASED_RTOL)
             steps += int(point.steps)
-        self.steps += steps
         ended = optx.RESULTS.successful if over else optx.RESULTS.nonlinear_max_steps_reached
         result = RESULTS.promote(ended) if best.settled else RESULTS.noise_not_found
-        return Estimate(point, noise, best.loss, best.hessian, result, {})
+        return Estimate(point, noise, best.loss, best.hessian, result, {"steps": steps})
 
     def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
         """Return the misfit at each location."""
         found = []
-        for location in locations:
-            found.append(self.evaluate(location, noise).misfit)
+        for point in spread(lambda location: self.evaluate(location, noise), locations):
+            found.append(point.misfit)
             self._tell("starts", len(found), len(locations))
         return found
 
@@ -350,8 +351,10 @@ class _Search:
         """Minimise from each location where the model can be evaluated, roughly if the noise is estimated too."""
         self._tell(stage, 0, len(locations))
         possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
-        for done, location in enumerate(possible, 1):
-            self.tries.append((self.approach if noise.size else self.alternate)(location, noise))
+        descent = self.approach if noise.size else self.alternate
+        for done, found in enumerate(spread(lambda location: descent(location, noise), possible), 1):
+            self.tries.append(found)
+            self.steps += found.stats["steps"]
             self._tell(stage, done, len(possible))
 
     def _tell(self, stage: str, done: int, total: int) -> None:
