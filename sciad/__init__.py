@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
-    from sciad.problems import Doses, ODEProblem, ODEProgram, SteadyState, gradient_matching
+    from sciad.problems import Doses, ODEProblem, ODEProgram, Reset, SteadyState, gradient_matching, multiple_shooting
     from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, GaussNewton, LeastSquares, Warmup
 
 _HOMES = {
@@ -51,7 +51,15 @@ _HOMES = {
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
-    "sciad.problems": ("Doses", "ODEProblem", "ODEProgram", "SteadyState", "gradient_matching"),
+    "sciad.problems": (
+        "Doses",
+        "ODEProblem",
+        "ODEProgram",
+        "Reset",
+        "SteadyState",
+        "gradient_matching",
+        "multiple_shooting",
+    ),
     "sciad.solvers": ("DDE", "HMC", "NUTS", "ODE", "SDE", "GaussNewton", "LeastSquares", "Warmup"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -82,6 +90,7 @@ __all__ = [
     "Posterior",
     "PrecisionWarning",
     "Profile",
+    "Reset",
     "Roles",
     "SciadError",
     "Split",
@@ -97,6 +106,7 @@ __all__ = [
     "huber",
     "join",
     "mark",
+    "multiple_shooting",
     "outer",
     "param",
     "profile",

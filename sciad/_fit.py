@@ -120,8 +120,7 @@ def fit(
     noise = _first_noise(parts) if priors else np.asarray(full.vector)[parts.noise]
     constant = parts.about_constants(jnp.asarray(locations[0]), jnp.asarray(noise))[parts.problem.observations.observed]
     # A nudge goes from datum to datum, and knows nothing of what happens between them, nor of what a delay remembers.
-    plain = problem.schedule is None and problem.delay is None
-    nudges = [Way(parts.nudged, *gains(problem))] if plain else []
+    nudges = [Way(parts.nudged, *gains(problem))] if problem.smooth else []
     path = Path(
         [*nudges, Way(parts.shortened, *horizons(problem))],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),

@@ -258,7 +258,7 @@ def _call(
     try:
         learnt = where(model)
     except AttributeError as error:
-        msg = f"The model has no such term: {error}. Name where it stands, such as \"network\"."
+        msg = f'The model has no such term: {error}. Name where it stands, such as "network".'
         raise InputError(msg) from error
     if not callable(learnt):
         msg = f"The term is a {type(learnt).__name__}; expected a callable part of the model, such as a network."

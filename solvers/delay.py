@@ -35,7 +35,7 @@ from sciad._errors import InputError, OptionError
 from sciad._text import is_concrete
 from sciad._typing import Real
 from sciad.solvers.ode import ODE, ODESolution, flatten_slope, flatten_state
-from sciad.solvers.sensitivity import FORWARD, System, Times, pushed, rowwise, scales
+from sciad.solvers.sensitivity import FORWARD, System, Times, batch_first, pushed, rowwise, scales
 from sciad.solvers.simultaneous import factorise_once
 
 SHARE, FEWEST = 8, 64  # one delay may take an eighth of all steps: dense output of so many is kept, and always of 64
@@ -285,7 +285,7 @@ def integrate(params: PyTree, us: Float[Array, " points"], system: DelaySystem) 
     k, _, _, ys, result, steps = jax.lax.while_loop(going, advance, begin)
     short = dfx.is_okay(result) & ~(k >= end)
     result = dfx.RESULTS.where(short, dfx.RESULTS.max_steps_reached, result)
-    return Course(ys, result, {"num_steps": steps, "num_delays": k})
+    return batch_first(Course(ys, result, {"num_steps": steps, "num_delays": k}))
 
 
 def _evaluated(dense: dfx.DenseInterpolation, s: Real) -> Array:
@@ -361,7 +361,7 @@ def _integrate_jvp(primals: tuple, tangents: tuple) -> tuple[Course, Course]:
         dys = dys + jnp.where(good, slopes * dus[:, None], 0.0)
     course = Course(ys, course.result, course.stats)
     no_tangent = jax.tree.map(lambda _: None, course)
-    return course, eqx.tree_at(lambda c: c.ys, no_tangent, dys, is_leaf=lambda x: x is None)
+    return batch_first((course, eqx.tree_at(lambda c: c.ys, no_tangent, dys, is_leaf=lambda x: x is None)))
 
 
 def _augmented(

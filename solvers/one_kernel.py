@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
-from jax.custom_batching import sequential_vmap
+from jax.dtypes import float0
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
 
 from sciad.solvers.callbacks import with_computation
@@ -52,7 +53,7 @@ _BUFFERING = frozenset("cond copy dynamic_update_slice jit maybe_set pjit scan s
 def in_one_kernel(function: Callable[[PyTree], PyTree], operands: PyTree) -> PyTree:
     """Return ``function(operands)`` without run-time errors, compiled as one function where it fits.
 
-    That is on CPUs only. Not differentiable where it fits: for use below a derivative rule.
+    That is on CPUs only. For use below a derivative rule: its own derivative is that of all its loops.
 
     Parameters
     ----------
@@ -68,10 +69,62 @@ def _in_one_kernel(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     if jax.default_backend() == "cpu" and jaxlib.__version__.startswith(TESTED):
         inlined = with_solves_inlined(closed)
         if fits(inlined):
-            call = sequential_vmap(_marked(_one_call(_with_all_in_use(without_products(inlined)))))
-            # XLA's compiler aborts on a marked call with a constant operand of more than a few kilobytes.
-            return lambda *operands: call(*jax.lax.optimization_barrier(operands))[:-1]
+            marked = _with_all_in_use(without_products(inlined))
+            return lambda *operands: _ONE_KERNEL.bind(*operands, marked=marked, plain=closed)
     return _one_call(closed)
+
+
+# A primitive keeps together what is compiled together, through every transformation, and its rules say what becomes of
+# it: a batch is a loop, and a derivative, should one get past the rule above it, that of the plain computation. (JAX
+# forgets a `custom_jvp` in the loop of a computation that is differentiated in reverse, and then forward.)
+_ONE_KERNEL = Primitive("one_kernel")
+_ONE_KERNEL.multiple_results = True
+
+
+@_ONE_KERNEL.def_impl
+def _run(*operands: Any, marked: ClosedJaxpr, plain: ClosedJaxpr) -> list[Any]:
+    del plain
+    # XLA's compiler aborts on a marked call with a constant operand of more than a few kilobytes.
+    return _marked(_one_call(marked))(*jax.lax.optimization_barrier(operands))[:-1]
+
+
+@_ONE_KERNEL.def_abstract_eval
+def _shapes(*operands: Any, marked: ClosedJaxpr, plain: ClosedJaxpr) -> list[Any]:
+    del operands, marked
+    return plain.out_avals
+
+
+def _batch(operands: Any, axes: Any, **computation: Any) -> tuple[list[Any], list[int]]:
+    """Take the elements of the batch one after the other."""
+    moving = [jnp.moveaxis(x, axis, 0) for x, axis in zip(operands, axes, strict=True) if axis is not None]
+
+    def one(moving: list[Any]) -> list[Any]:
+        rest = iter(moving)
+        whole = (x if axis is None else next(rest) for x, axis in zip(operands, axes, strict=True))
+        return _ONE_KERNEL.bind(*whole, **computation)
+
+    found = jax.lax.map(one, moving)
+    return found, [0] * len(found)
+
+
+def _push(primals: Any, tangents: Any, *, marked: ClosedJaxpr, plain: ClosedJaxpr) -> tuple[list[Any], list[Any]]:
+    """Differentiate the plain computation in what has a tangent."""
+    del marked
+    moves = [not isinstance(t, ad.Zero) for t in tangents]
+
+    def function(*moving: Any) -> list[Any]:
+        rest = iter(moving)
+        return jaxpr_as_fun(plain)(*(next(rest) if m else x for m, x in zip(moves, primals, strict=True)))
+
+    moving = [[x for m, x in zip(moves, of, strict=True) if m] for of in (primals, tangents)]
+    values, pushed = jax.jvp(function, *moving)
+    none = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in values]
+    return values, [z if t.dtype == float0 else t for t, z in zip(pushed, none, strict=True)]
+
+
+batching.primitive_batchers[_ONE_KERNEL] = _batch
+ad.primitive_jvps[_ONE_KERNEL] = _push
+mlir.register_lowering(_ONE_KERNEL, mlir.lower_fun(_run, multiple_results=True))
 
 
 def _with_all_in_use(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -92,7 +145,7 @@ def fits(closed: ClosedJaxpr) -> bool:
     for equation, in_loop in _equations(closed.jaxpr):
         name = equation.primitive.name
         many = name == "scatter" and equation.invars[1].aval.size > 1  # at one index it is the update of a slice
-        if name in _REFUSED or many:
+        if name in _REFUSED or many or equation.primitive is _ONE_KERNEL:
             return False
         if name == "dot_general" and _multiplications(equation) > LARGEST_PRODUCT:
             return False

@@ -132,7 +132,7 @@ def _diffeqsolve(params: PyTree, times: Times, system: System, adjoint: dfx.Abst
 @eqx.filter_custom_jvp
 def integrate(params: PyTree, times: Times | KnownTimes, system: System) -> Trajectory:
     """Solve the system; differentiable in `params`, ``times.t1``, ``times.ts`` and what the event's conditions hold."""
-    return diffeqsolve(params, times, system, FORWARD)
+    return batch_first(diffeqsolve(params, times, system, FORWARD))
 
 
 @integrate.def_jvp
@@ -159,7 +159,8 @@ def _integrate_jvp(primals: tuple, tangents: tuple) -> tuple[Trajectory, Traject
         slopes = jax.vmap(system.field, in_axes=(0, 0, None))(times.ts, states, params)
         dys = dys + jnp.where(there, slopes, 0.0) * dts[:, None].astype(dys.dtype)
     no_tangent = jax.tree.map(lambda _: None, trajectory)
-    return trajectory, eqx.tree_at(lambda out: (out.ys, out.y1, out.t1), no_tangent, (dys, dy1, dt1), is_leaf=_is_none)
+    tangent = eqx.tree_at(lambda out: (out.ys, out.y1, out.t1), no_tangent, (dys, dy1, dt1), is_leaf=_is_none)
+    return batch_first((trajectory, tangent))
 
 
 def _augmented(
@@ -345,14 +346,14 @@ def _on_state(event: dfx.Event | None, n: int) -> dfx.Event | None:
 def integrate_reverse(problem: tuple[PyTree, Times | KnownTimes, System], adjoint: dfx.AbstractAdjoint) -> Trajectory:
     """Solve the system, differentiated by a reverse adjoint of Diffrax; a failed solve has zero gradient, never NaN."""
     del adjoint  # a solve that is not differentiated takes the fast way
-    return diffeqsolve(*problem, FORWARD)
+    return batch_first(diffeqsolve(*problem, FORWARD))
 
 
 @integrate_reverse.def_fwd
 def _reverse_fwd(perturbed: PyTree, problem: tuple, adjoint: dfx.AbstractAdjoint) -> tuple[Trajectory, tuple]:
     del perturbed
     trajectory, pullback = eqx.filter_vjp(lambda p, times, system: diffeqsolve(p, times, system, adjoint), *problem)
-    return trajectory, (trajectory, pullback)
+    return batch_first(trajectory), (trajectory, pullback)
 
 
 @integrate_reverse.def_bwd
@@ -365,6 +366,19 @@ def _reverse_bwd(residuals: tuple, cotangent: PyTree, *_: Any) -> PyTree:
     outputs = eqx.filter(trajectory, eqx.is_inexact_array)
     cotangent = jax.tree.map(lambda x, c: jnp.zeros_like(x) if c is None else of_success(c), outputs, cotangent)
     return jax.tree.map(of_success, pullback(cotangent))
+
+
+def batch_first(outputs: PyTree) -> PyTree:
+    """Return the same, with the first axis as that of a batch wherever `jax.vmap` put it.
+
+    JAX takes it for granted that a function and its derivative rule put it in the same place. Where they do not, a
+    derivative of a computation traced before, in which two batches are nested, is wrong. Reshaping puts it first.
+    """
+
+    def first(x: Array) -> Array:
+        return jax.lax.reshape(jax.lax.reshape(x, (1, *x.shape)), x.shape)
+
+    return jax.tree.map(lambda x: first(x) if eqx.is_array(x) else x, outputs)
 
 
 def _plain(times: Times | KnownTimes) -> Times:

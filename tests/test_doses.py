@@ -319,5 +319,5 @@ def test_a_table_of_another_kind():
 
 
 def test_gradient_matching_refuses_jumps():
-    with pytest.raises(sd.InputError, match=r"smooths the data, and doses make them jump"):
+    with pytest.raises(sd.InputError, match=r"smooths the data, and doses and resets make them jump"):
         sd.gradient_matching(seen(sd.Doses("body", time=1.0, amount=1.0)), Oral())

@@ -207,9 +207,7 @@ def test_random_linear_problems_in_a_box_have_scipys_solution():
 
 def test_a_step_that_the_bounds_turn_uphill_is_not_the_end():
     a, b = jnp.array([[1.0, 1.0], [0.0, 0.2]]), jnp.array([0.0, -2.0])
-    found = solve(
-        lambda y, _: a @ y - b, jnp.zeros(2), solver=GaussNewton(damping=1e-6), upper=jnp.array([0.5, 9.0])
-    )
+    found = solve(lambda y, _: a @ y - b, jnp.zeros(2), solver=GaussNewton(damping=1e-6), upper=jnp.array([0.5, 9.0]))
     np.testing.assert_allclose(found.value, [0.5, -0.9 / 1.04], rtol=1e-7)
 
 

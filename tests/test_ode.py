@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 
 from sciad._errors import InputError, OptionError
@@ -181,6 +182,34 @@ def test_global_error_falls_with_the_order_of_the_method(method, order):
 
 
 # --- derivatives in the times ----------------------------------------------------------------------------------------
+
+
+def decayed(k, y, **options):
+    ode = ODE(rtol=1e-9, atol=1e-9, **options)
+    return ode(lambda t, y, _: -k * y, y[None], t0=0.0, t1=1.0, throw=False).y1[0]
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse"])
+def test_a_computation_traced_with_two_batches_nested_has_the_derivative_of_its_batches(kind):
+    # Of equal sizes, so that batches in the wrong order would go unseen but for the numbers.
+    rates, starts = jnp.array([0.1, 0.7]), jnp.array([1.0, 3.0])
+
+    def both(rates):
+        return jax.vmap(lambda k: jax.vmap(lambda y: decayed(k, y, sensitivity=kind))(starts))(rates)
+
+    traced = jaxpr_as_fun(jax.make_jaxpr(both)(rates))
+    derivative = jax.jacrev if kind == "reverse" else jax.jacfwd
+    found = jax.jit(derivative(lambda rates: traced(rates)[0]))(rates)
+    wanted = jax.jacfwd(lambda rates: starts[None] * jnp.exp(-rates)[:, None])(rates)
+    np.testing.assert_allclose(found, wanted, atol=1e-7)
+
+
+def test_second_derivatives_through_a_loop_over_solves():
+    def last(k):
+        return jax.lax.scan(lambda y, _: (decayed(k, y), None), jnp.array(2.0), jnp.arange(3))[0]
+
+    for second in (jax.hessian, lambda f: jax.jacfwd(jax.jacfwd(f))):
+        np.testing.assert_allclose(jax.jit(second(last))(0.3), 18.0 * np.exp(-0.9), rtol=1e-6)
 
 
 def test_derivatives_in_save_times_and_end_are_the_slopes():

@@ -82,6 +82,7 @@ def _interventions(problem: Any) -> list[str]:
     said = [f"{_VERBS[d.kind].format(f'{d.amount:g}', d.state)} at {d.time:g}{_lasting(d)}" for d in doses[:_MOST]]
     said += [f"and {len(doses) - _MOST} doses more"] if len(doses) > _MOST else []
     said += [f"{name} is held from each time to the next" for name in problem.stepwise]
+    said += [f"the state is reset by a condition on it, {reset.most} times at most" for reset in problem.resets]
     return said + (["with a delay"] if problem.delay is not None else [])
 
 

@@ -14,6 +14,7 @@ from sciad._roles import Param, unwrap
 from sciad._text import is_concrete
 from sciad.problems.delays import check_delay, with_delayed
 from sciad.problems.experiments import model_of
+from sciad.problems.resets import check_functions
 from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
 
     for doses in problem.doses:
         jax.eval_shape(lambda d=doses: (d.fractions(model, problem.states), d.lags(model, problem.states)))
+    check_functions(problem.resets, model, t0, y0)
     shape = jax.eval_shape(slope, t0, y0).shape
     if shape != y0.shape:
         msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "

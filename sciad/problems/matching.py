@@ -56,8 +56,8 @@ def smoothed(problem: ODEProblem) -> Smoothed:
     InputError
         If a state is not observed, or seldom, or there are doses.
     """
-    if problem.doses:
-        msg = "Gradient matching smooths the data, and doses make them jump. Use `fit` alone."
+    if problem.doses or problem.resets:
+        msg = "Gradient matching smooths the data, and doses and resets make them jump. Use `fit` alone."
         raise InputError(msg)
     column = problem.columns
     hidden = [state for state in problem.states if state not in column]
@@ -84,8 +84,8 @@ def smooth_prediction(problem: ODEProblem) -> Prediction:
     InputError
         If a field is seldom observed.
     """
-    if problem.doses:
-        msg = "Data of dosed states jump, and no spline follows them."
+    if problem.doses or problem.resets:
+        msg = "Data of dosed or reset states jump, and no spline follows them."
         raise InputError(msg)
     seen = problem.observations
     curves = [

@@ -25,6 +25,7 @@ from sciad.problems.doses import Doses
 from sciad.problems.experiments import axis_of, laid_out, over_times
 from sciad.problems.likelihood import Likelihood, Prediction
 from sciad.problems.observations import Way, input_arrays, observations, ways
+from sciad.problems.resets import Reset, checked
 from sciad.problems.schedule import check_solver, schedule, several
 from sciad.problems.simulation import Setting, over_experiments, simulate
 from sciad.problems.steady import SteadyState
@@ -76,6 +77,8 @@ class ODEProblem:
         solver steps onto every change.
     doses
         What is given to states at known times: `sciad.Doses`, or several.
+    resets
+        What the state brings about itself, at times not known beforehand: `sciad.Reset`, or several.
     time, experiment
         Names of these dimensions, where the data leave a doubt.
     delay
@@ -116,6 +119,7 @@ class ODEProblem:
         observe: Mapping[str, str] | Observe | None = None,
         inputs: Sequence[str] | Mapping[str, Way] = (),
         doses: Doses | Sequence[Doses] | None = None,
+        resets: Reset | Sequence[Reset] | None = None,
         time: str | None = None,
         experiment: str | None = None,
         delay: float | Callable[[Any], Any] | None = None,
@@ -148,6 +152,7 @@ class ODEProblem:
         self.schedule = schedule(self.doses, steps, data, self.observations, self.states, self.t0)
         if self.schedule is not None:
             check_solver(self.solver)
+        self.resets = checked(resets, self.solver, alone=self.schedule is None and self.delay is None)
         self._observe, sources = _observation(observe, self.fields, self.states)
         self.columns = {state: self.fields.index(field) for state, field in sources.items()}
         self._kept: dict[str, ODEProblem] = {}
@@ -176,6 +181,11 @@ class ODEProblem:
         noise = ", ".join(dict.fromkeys(type(noise).__name__ for noise in self._noise.values()))
         number = counted(int(seen.observed.sum()), "observation")
         return f"<ODEProblem: {number} of {', '.join(self.fields)} {where}; {noise} noise>"
+
+    @property
+    def smooth(self) -> bool:
+        """Whether states change by slopes of the present alone: without jumps, and without delay."""
+        return self.schedule is None and not self.resets and self.delay is None
 
     @property
     def likelihood(self) -> Likelihood:
@@ -211,6 +221,7 @@ class ODEProblem:
         """Return the problem with another solver."""
         if self.schedule is not None:
             check_solver(solver)
+        checked(self.resets, solver, alone=True)
         return self.changed(solver=solver)
 
     def changed(self, **attributes: Any) -> "ODEProblem":

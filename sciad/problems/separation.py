@@ -208,4 +208,3 @@ def _draws(full: Vectorized, keys: Array) -> Array:
 def _accepted(residuals: Array, prediction: Prediction) -> Array:
     ok = jnp.all(prediction.ok) & jnp.all(jnp.isfinite(residuals))
     return jnp.where(ok, jnp.where(ok, residuals, 0.0), REJECTED)
-

@@ -13,6 +13,7 @@ from sciad._roles import unwrap
 from sciad._typing import Real
 from sciad.problems.delays import with_delayed
 from sciad.problems.experiments import parted
+from sciad.problems.resets import from_reset_to_reset
 from sciad.problems.schedule import Event, Schedule, in_own_time, most_saved, prepared
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ def simulate(
     if problem.delay is not None:
         field = _delayed(problem, model, setting.inputs)
     field = field if until is None else _resting(field, until)
+    if problem.resets:
+        states, ok = from_reset_to_reset(problem, model, field, setting.start, times)
+        ok = setting.also(ok)
+        return jnp.where(ok, states, 1.0), ok
     if problem.delay is not None:
         solution = problem.delay.solve(problem.solver, model, field, setting.start, times, problem.t0)
     else:

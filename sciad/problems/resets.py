@@ -1,0 +1,165 @@
+"""What the state itself brings about: a ball bounces, a cell divides, a thermostat switches."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Bool, Float
+
+from sciad._errors import InputError
+from sciad._typing import Real
+from sciad.problems.schedule import SAME, in_own_time
+from sciad.solvers.ode import ODE
+
+if TYPE_CHECKING:
+    from sciad.problems.ode import ODEProblem
+
+ROOT = 1e6  # times the rounding error: of the time of a reset, in units of all the time that is left
+
+
+class Reset(eqx.Module):
+    r"""A change of the state whenever a condition on it is met; the solve then goes on from the changed state.
+
+    .. math:: c_\theta(t, x(t)) = 0 \;\Rightarrow\; x(t^+) = r_\theta(t, x(t))
+
+    The time of a reset is a root of the solution, and solutions are differentiable through it, in the model's
+    parameters too.
+
+    Parameters
+    ----------
+    when
+        ``(model, t, y) -> c``, a number: the reset happens where it goes through zero.
+    then
+        ``(model, t, y) -> y``, the state after it.
+    falling
+        Whether it happens where the number falls through zero, else where it rises.
+    most
+        How many resets an experiment can have at most. Each costs a restart of the solver, whether it happens or not. A
+        solve that would have more fails.
+
+    Raises
+    ------
+    InputError
+        If what should be a function is none, or `most` is not positive.
+
+    Examples
+    --------
+    A bottle that is refilled when it is empty.
+
+    >>> import sciad as sd, xarray as xr
+    >>> jax.config.update("jax_enable_x64", True)
+    >>> data = xr.Dataset({"volume": ("day", [1.0, 0.5, 0.5])}, coords={"day": [0.0, 0.5, 1.5]})
+    >>> refilled = Reset(when=lambda model, t, y: y[0], then=lambda model, t, y: jnp.array([1.0]), most=3)
+    >>> problem = sd.ODEProblem(data, initial={"volume": 1.0}, resets=refilled)
+    >>> problem.predict(lambda t, y: -jnp.ones(1)).mean[0, :, 0].round(6).tolist()
+    [1.0, 0.5, 0.5]
+    """
+
+    when: Callable[[Any, Real, Array], Any] = eqx.field(static=True)
+    then: Callable[[Any, Real, Array], Any] = eqx.field(static=True)
+    falling: bool = eqx.field(static=True, default=True)
+    most: int = eqx.field(static=True, default=16)
+
+    def __check_init__(self) -> None:
+        for name in ("when", "then"):
+            if not callable(getattr(self, name)):
+                msg = f"Reset({name}=...) is a {type(getattr(self, name)).__name__}; expected a function (model, t, y)."
+                raise InputError(msg)
+        if self.most < 1:
+            msg = f"Reset(most={self.most}): expected at least 1."
+            raise InputError(msg)
+
+
+def checked(resets: Reset | Sequence[Reset] | None, solver: ODE, *, alone: bool) -> tuple[Reset, ...]:
+    """Return resets as a tuple, once they are known to be that and to be `alone`, without doses and delays.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    found = () if resets is None else (resets,) if isinstance(resets, Reset) else tuple(resets)
+    for each in found:
+        if not isinstance(each, Reset):
+            msg = f"`resets` holds a {type(each).__name__}; expected sd.Reset(...), or several of them in a list."
+            raise InputError(msg)
+    if found and not alone:
+        msg = "Resets cannot be combined with doses, stepwise inputs or a delay: leave one of them out."
+        raise InputError(msg)
+    if found and (solver.event is not None or not isinstance(solver.controller, dfx.PIDController)):
+        msg = "Resets need a solver without an event of its own, and with a diffrax.PIDController: use "
+        msg += "sd.ODE(rtol=..., atol=...)."
+        raise InputError(msg)
+    return found
+
+
+def check_functions(resets: Sequence[Reset], model: Any, t: Array, y: Array) -> None:
+    """Check the shapes that the functions of resets return; values are not looked at.
+
+    Raises
+    ------
+    InputError
+        If a condition is no number, or a changed state has another shape than the state.
+    """
+    for reset in resets:
+        when = jax.eval_shape(lambda t, y, r=reset: jnp.asarray(r.when(model, t, y)), t, y)
+        then = jax.eval_shape(lambda t, y, r=reset: jnp.asarray(r.then(model, t, y)), t, y)
+        if when.shape != () or not jnp.issubdtype(when.dtype, jnp.floating):
+            msg = f"Reset(when=...) returned shape {when.shape} of {when.dtype}; expected one number that goes through "
+            msg += "zero, such as `y[0] - 1.0`, not a comparison."
+            raise InputError(msg)
+        if then.shape != y.shape:
+            msg = f"Reset(then=...) returned shape {then.shape} for the {y.size} states; expected the state after it, "
+            msg += "such as `y.at[0].set(0.0)`."
+            raise InputError(msg)
+
+
+def from_reset_to_reset(
+    problem: "ODEProblem",
+    model: Callable[..., Any],
+    field: Callable[..., Array],
+    start: Float[Array, " states"],
+    times: Float[np.ndarray, " times"],
+) -> tuple[Float[Array, "times states"], Bool[Array, ""]]:
+    """Return the states at the times, and whether the solve succeeds.
+
+    One solve from each reset to the next, in a time of its own that would be one at the end. A state saved at the time
+    of a reset is the one before.
+    """
+    asked, end = jnp.asarray(times), jnp.asarray(times[-1])
+    most = sum(reset.most for reset in problem.resets)
+    exact = ROOT * float(jnp.finfo(start.dtype).eps)
+
+    def segment(carry: tuple[Array, Array], _: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+        begin, y = carry
+        gap = end - begin
+        saved = (asked - begin) / jnp.where(gap > 0, gap, 1.0)
+        # Clipped without its derivative, which is one half at a tie.
+        saved = saved + jax.lax.stop_gradient(jnp.clip(saved, 0.0, 1.0) - saved)
+
+        def scaled(s: Real, y: Array, _: Any) -> Array:
+            return gap * field(begin + s * gap, y)
+
+        conditions = [lambda s, y, *_, r=r, **__: r.when(model, begin + s * gap, y) for r in problem.resets]
+        event = dfx.Event(conditions, optx.Newton(exact, exact), [not reset.falling for reset in problem.resets])
+        solver = dataclasses.replace(in_own_time(problem.solver, gap), event=event)
+        solution = solver(scaled, y, ts=saved, t0=0.0, t1=1.0, throw=False, in_order=True)
+        before = jnp.where(solution.ok, solution.y1, y)
+        now, after = begin + gap * solution.t1, before
+        for reset, met in zip(problem.resets, solution.event, strict=True):
+            after = jnp.where(met, jnp.asarray(reset.then(model, now, before)), after)
+        struck = jnp.any(jnp.stack(solution.event))
+        # At a time that is that of the reset but for rounding, the state may not have been saved.
+        states = jnp.where(jnp.isfinite(solution.ys), solution.ys, before)
+        return (jnp.where(struck, now, end), after), (begin, states, solution.ok, struck)
+
+    first = jnp.asarray(problem.t0, start.dtype)
+    _, (begins, states, ok, struck) = jax.lax.scan(segment, (first, start), jnp.arange(most + 1))
+    index = jnp.sum(begins[1:, None] < asked[None] - SAME * (end - first), axis=0)
+    return states[index, jnp.arange(asked.size)], jnp.all(ok) & ~struck[-1]
