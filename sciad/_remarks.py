@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from numpyro.distributions.transforms import IdentityTransform
 from scipy.optimize import brentq
 
 from sciad._regression import Natural
@@ -23,6 +24,9 @@ RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many sta
 LISTED = 12  # values of a rival that are told
 ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
 NEGLIGIBLE = 1e-3  # size of residuals, in standard deviations of the noise, that no longer matter
+OTHER_UNITS = 100.0  # ratio of data to predictions from which their units are in doubt
+VAGUE = 10.0  # standard error in unconstrained space, as of a logarithm, that determines nothing
+VAGUE_SHARE = 1e3  # the same of a number without constraint, by its size
 SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
 
 
@@ -37,7 +41,9 @@ def remarks(
     """Yield what a reader of a fit must know, with its covariance in unconstrained space and what rests on a rim."""
     if "interrupted" in found.stats:
         yield STOPPED.format(len(found.others) + 1)
+    yield from _of_data(parts, found)
     yield from _rims(parts, found, rests)
+    yield from _vague(parts, found, covariance)
     yield from _hierarchies(parts, found.loss, covariance)
     yield from _poisson(parts, found, covariance)
     yield from _of_residuals(diagnostics)
@@ -60,6 +66,44 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
         "smaller tolerances of the ODE."
     )
     return [f"The fit did not converge: {reason}"]
+
+
+def _of_data(parts: Separation, found: Estimate) -> Iterator[str]:
+    """Say which data are all alike, and which are of another size than their predictions."""
+    seen = parts.problem.observations
+    for i, field in enumerate(parts.problem.fields):
+        there = seen.observed[..., i]
+        data = seen.values[..., i][there]
+        if data.size > 1 and np.ptp(data) == 0:
+            yield (
+                f"All {data.size} observations of {field} are {data[0]:g}: they hold no change from which an equation "
+                "could be learnt, and no scatter from which its errors could."
+            )
+        if not np.isfinite(found.loss):
+            continue
+        _, prediction = found.point.at.predictions
+        size, predicted = (float(np.max(np.abs(x))) for x in (data, np.asarray(prediction.mean)[..., i][there]))
+        ratio = size / predicted if predicted > 0 else np.inf
+        if size > 0 and not 1 / OTHER_UNITS < ratio < OTHER_UNITS:
+            yield (
+                f"The data of {field} are about {ratio:.1g} times what the equation predicts. Are the data, the "
+                "initial values and the parameters in the same units?"
+            )
+
+
+def _vague(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iterator[str]:
+    """Say which numbers have a standard error so large that nothing is known of them."""
+    errors, given = np.sqrt(np.diag(covariance)), np.asarray(parts.full.vector)
+    unbounded = np.zeros(given.size, bool)
+    for path, place in parts.full.places.items():
+        unbounded[place] = isinstance(parts.full.sites[path].bijection, IdentityTransform)
+    for place, value in zip(parts.location, np.asarray(found.point.location), strict=True):
+        limit = VAGUE_SHARE * max(abs(value), abs(given[place])) if unbounded[place] else VAGUE
+        if np.isfinite(errors[place]) and errors[place] > limit > 0:
+            yield (
+                f"The data hardly determine {parts.problem.label(parts.full.names[place])}: within one standard error "
+                "it may be anything. Fix it, or add data."
+            )
 
 
 def _rims(parts: Separation, found: Estimate, rests: np.ndarray) -> Iterator[str]:

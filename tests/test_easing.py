@@ -107,6 +107,7 @@ def test_gains_fall_from_one_step_to_the_whole_and_many_times_are_thinned():
     assert last * 30.0 == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 def test_oscillations_are_found_from_a_few_noisy_points_where_descents_fail():
     ts, rng = np.linspace(0.0, 30.0, 31), np.random.default_rng(0)
     y = simulated(predation(), [1.0, 1.0], ts)

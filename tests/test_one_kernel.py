@@ -78,7 +78,7 @@ def _loss(name):
     return loss, jnp.array(p), jnp.array(y0)
 
 
-SEVERAL = ("network of 2 for 2", "network of 4 for 3")  # of the networks, which take long
+SEVERAL = ("network of 2 for 2",)  # of the networks, which take long
 
 
 def with_some_slow(names):

@@ -77,6 +77,7 @@ def test_derivatives_go_through_the_times_of_resets(kind):
         np.testing.assert_allclose(jax.jit(jax.hessian(ours))(x), jax.hessian(exact)(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fit_finds_gravity_and_what_a_bounce_keeps():
     rng = np.random.default_rng(0)
     exact = np.stack([heights(TIMES, 9.81, 0.8, start) for start in (2.0, 5.0)])

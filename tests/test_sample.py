@@ -489,6 +489,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, write):
         quickly(checkpoint=path)
 
 
+@pytest.mark.slow
 @pytest.mark.loose_promotion
 def test_a_checkpoint_of_another_warm_up_is_refused(tmp_path):
     quickly(checkpoint=tmp_path / "chains.npz")

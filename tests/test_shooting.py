@@ -75,6 +75,7 @@ def test_oscillations_are_found_where_a_single_descent_fails(hunted):
     assert np.all(np.abs(polished.values - list(TRUE.values())) < 4 * polished.standard_errors)
 
 
+@pytest.mark.slow
 def test_chaos_is_found_from_the_published_start():
     times, names = np.linspace(0.0, 15.0, 301), ("sigma", "rho", "beta")
     boxes = [constraints.interval(0.0, end) for end in (22.0, 60.0, 6.0)]

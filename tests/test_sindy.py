@@ -63,6 +63,7 @@ def found():
     return fitted, sd.sindy(fitted, "term")
 
 
+@pytest.mark.slow
 def test_a_square_is_found_in_a_cubic_that_fitted_noise(found):
     fitted, formula = found
     assert [feature.powers for _, feature in formula.formula.terms] == [(2,)]
