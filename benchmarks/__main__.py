@@ -39,7 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="a benchmark, or 'list'")
     parser.add_argument("--case", help="measure one case only")
     parser.add_argument(
-        "--budget", type=_seconds, default=300.0, metavar="SECONDS", help="time for each system of a case (default 300)"
+        "--budget",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="time for each system of a case, or each of its seeds (default 300)",
     )
     parser.add_argument("--peers", action="store_true", help="include peers that live in environments of their own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also keep the figures in FILE, case by case")

@@ -52,8 +52,10 @@ def progress(message: str) -> None:
     sys.stderr.flush()
 
 
-def isolated(measurement: Callable[..., Any], *, timeout: float, **arguments: Any) -> Any:
+def isolated(measurement: Callable[..., Any], *, timeout: float, peer: str | None = None, **arguments: Any) -> Any:
     """Call a module-level function in a fresh process and return its answer, which must be JSON.
+
+    A `peer` has an environment of its own, which ``make peers`` builds.
 
     JAX's persistent compilation cache is off there, so that compile time is really spent, float64 is on, and
     nothing is inherited that changes the number of devices: each system asks for its own.
@@ -63,10 +65,15 @@ def isolated(measurement: Callable[..., Any], *, timeout: float, **arguments: An
     OverBudgetError
         If the process runs longer than ``timeout`` seconds; it is stopped.
     MeasurementError
-        If the process fails; the message ends with the last line of its standard error.
+        If the process fails; the message ends with the last line of its standard error. If the peer's environment
+        is not there.
     """
+    python = sys.executable if peer is None else f"{sys.prefix}-peers/{peer}/bin/python"
+    if not Path(python).exists():
+        message = f"{peer} has no environment: run `make peers`"
+        raise MeasurementError(message)
     target = f"{measurement.__module__}:{measurement.__qualname__}"
-    command = [sys.executable, "-m", "benchmarks.worker", target, json.dumps(arguments)]
+    command = [python, "-m", "benchmarks.worker", target, json.dumps(arguments)]
     try:
         done = subprocess.run(
             command, env=_environment(), cwd=ROOT, timeout=timeout, capture_output=True, text=True, check=False

@@ -11,8 +11,8 @@ compilation with vectorized ones.) A second call could not be timed instead: ``M
 The effective sample size is ArviZ's rank-normalised bulk ESS, the least over the sampled parameters; ``max_abs_z``
 compares means and standard deviations with the reference in units of the joint Monte Carlo error. Keys are the seeds
 0, 1, 2: speeds and sizes are medians over them, R-hat, z and divergences the worst. Each has the budget to itself. One
-that is stopped there counts among the speeds with compilation as if every draw had been effective by then, which
-flatters it; ``seeds`` tells how many ended, and the other figures are of these.
+that is stopped there counts among the speeds with compilation as if each of its draws had counted once by then;
+``seeds`` tells how many ended, and the other figures are of these.
 
 A system whose first seed cannot finish in the budget is tried again with a quarter of the draws and warm-up:
 ``draws_per_chain`` tells. ``numpyro_expert`` is the faster of parallel and vectorized chains; the slower follows under
@@ -79,7 +79,7 @@ def _figures(case: str, system: str, budget: float) -> dict[str, float]:
 
 
 def _seeds(case: str, system: str, budget: float, draws: int) -> tuple[list[dict[str, float]], list[float]]:
-    """Return the figures of the seeds that end in the budget, and a bound on the speed of each that does not."""
+    """Return the figures of the seeds that end in the budget, and what the others are taken for."""
     ended: list[dict[str, float]] = []
     bounds: list[float] = []
     for seed in range(SEEDS):

@@ -9,8 +9,9 @@ the parameters. All systems of one case run in one process, alternating in round
 rounds of the ratio within a round to the bare ``diffrax`` call, ``ratio_to_fastest_bare`` to the faster of the two bare
 ones. Names with ``batch`` are of 4 solves with different parameters under ``vmap``; ``compile_seconds`` is tracing and
 compiling in a fresh process; ``gradient_rel_error`` compares with a gradient at tolerance 1e-11, both in units of the
-parameters. The case ``crossover`` times the gradients alone over a sweep of right-hand sides with 2 to 600 parameters;
-``forward_over_reverse`` above 1 says that reverse wins there.
+parameters. ``torchdiffeq``, in an environment of its own with ``--peers``, differentiates through its steps, and by its
+adjoint equation under the names with ``adjoint``. The case ``crossover`` times the gradients alone over a sweep of
+right-hand sides with 2 to 600 parameters; ``forward_over_reverse`` above 1 says that reverse wins there.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from functools import partial
 from statistics import median
 from typing import Any, cast
 
+from benchmarks import torchdiffeq_peer
 from benchmarks.measure import MeasurementError, Row, interleave, isolated, progress, ratio, rows
 
 CASES = ("lotka_volterra", "robertson", "lorenz", "linear_50", "crossover")
@@ -29,14 +31,30 @@ BATCH = 4
 
 
 def run(case: str, budget: float, peers: bool) -> list[Row]:
-    """Measure one case; bare Diffrax is a dependency of sciad, so ``peers`` adds none."""
-    del peers
+    """Measure one case; bare Diffrax is a dependency of sciad, and ``peers`` adds torchdiffeq."""
     if case == "crossover":
         return _crossover(budget)
     found = _timings(case, ["solve", "batch_solve", "gradient", "batch_gradient"], GRADIENTS, budget)
     for system in GRADIENTS:
         found += _compilation(case, system)
-    return found
+    return found + (_torchdiffeq(case, found, budget / 10) if peers and case in torchdiffeq_peer.CASES else [])
+
+
+def _torchdiffeq(case: str, ours: list[Row], seconds: float) -> list[Row]:
+    """Time torchdiffeq in its own environment."""
+    try:
+        progress(f"{case}, torchdiffeq")
+        found = isolated(
+            torchdiffeq_peer.measure, timeout=600 + seconds, peer="torchdiffeq", case=case, seconds=seconds
+        )
+    except MeasurementError as error:
+        progress(str(error))
+        return rows(case, "torchdiffeq", {"failed": (1.0, "runs")})
+    bare = {row["metric"]: row["value"] for row in ours if row["system"] == "diffrax"}
+    for name in ("run_seconds", "gradient_run_seconds"):
+        if bare.get(name):
+            found[name.replace("run_seconds", "ratio_to_bare")] = (found[name][0] / bare[name], "1")
+    return rows(case, "torchdiffeq", found)
 
 
 def _crossover(budget: float) -> list[Row]:
@@ -169,6 +187,7 @@ def solve(ivp: Any, system: str) -> Callable[[Any], Any]:
             saveat=diffrax.SaveAt(ts=ivp.ts),
             stepsize_controller=diffrax.PIDController(rtol=ivp.rtol, atol=ivp.atol),
             adjoint=adjoint,
+            max_steps=ivp.max_steps,
             throw=False,
         ).ys
 
@@ -208,7 +227,7 @@ def _gradient_errors(ivp: Any, functions: dict[str, Any]) -> dict[str, float]:
     import jax.numpy as jnp
 
     scale = jnp.where(ivp.theta == 0, 1.0, ivp.theta)
-    sharp = replace(ivp, rtol=1e-11, atol=1e-11 * ivp.atol / ivp.rtol)
+    sharp = replace(ivp, rtol=1e-11, atol=1e-11 * ivp.atol / ivp.rtol, max_steps=1_000_000)
     exact = jax.jit(gradient(sharp, "diffrax_forward"))(ivp.theta) * scale
 
     def error(function: Any) -> float:

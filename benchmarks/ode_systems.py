@@ -22,6 +22,7 @@ class IVP:
     solver: diffrax.AbstractSolver
     rtol: float = 1e-6
     atol: float = 1e-6
+    max_steps: int = 4096
 
 
 def lotka_volterra() -> IVP:

@@ -25,8 +25,8 @@ LISTED = 12  # values of a rival that are told
 ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
 NEGLIGIBLE = 1e-3  # size of residuals, in standard deviations of the noise, that no longer matter
 OTHER_UNITS = 100.0  # ratio of data to predictions from which their units are in doubt
+CONSTANT = 5  # data of one size that are no chance
 VAGUE = 10.0  # standard error in unconstrained space, as of a logarithm, that determines nothing
-VAGUE_SHARE = 1e3  # the same of a number without constraint, by its size
 SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
 
 
@@ -41,9 +41,9 @@ def remarks(
     """Yield what a reader of a fit must know, with its covariance in unconstrained space and what rests on a rim."""
     if "interrupted" in found.stats:
         yield STOPPED.format(len(found.others) + 1)
-    yield from _of_data(parts, found)
+    yield from _of_data(parts, found, diagnostics)
     yield from _rims(parts, found, rests)
-    yield from _vague(parts, found, covariance)
+    yield from _vague(parts, covariance)
     yield from _hierarchies(parts, found.loss, covariance)
     yield from _poisson(parts, found, covariance)
     yield from _of_residuals(diagnostics)
@@ -65,45 +65,52 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
         f"it stopped {diagnostics['distance']:.2g} standard errors from where the loss is flat. Try other starts, or "
         "smaller tolerances of the ODE."
     )
+    if problem.resets and bool(found.result == RESULTS.no_valid_start):
+        reason += " With resets, more of them than `most` are a failed solve too."
     return [f"The fit did not converge: {reason}"]
 
 
-def _of_data(parts: Separation, found: Estimate) -> Iterator[str]:
+def _of_data(parts: Separation, found: Estimate, diagnostics: dict[str, Any]) -> Iterator[str]:
     """Say which data are all alike, and which are of another size than their predictions."""
     seen = parts.problem.observations
     for i, field in enumerate(parts.problem.fields):
         there = seen.observed[..., i]
         data = seen.values[..., i][there]
-        if data.size > 1 and np.ptp(data) == 0:
+        if data.size >= CONSTANT and np.ptp(data) == 0 and not parts.problem.inputs:
+            scatter = ", and no scatter from which its errors could" if parts.noise.size else ""
             yield (
                 f"All {data.size} observations of {field} are {data[0]:g}: they hold no change from which an equation "
-                "could be learnt, and no scatter from which its errors could."
+                f"could be learnt{scatter}."
             )
-        if not np.isfinite(found.loss):
+        ill = diagnostics["residual_tests"][field]["p_independent"] < SUSPECT
+        if not (ill and np.isfinite(found.loss)):
             continue
         _, prediction = found.point.at.predictions
-        size, predicted = (float(np.max(np.abs(x))) for x in (data, np.asarray(prediction.mean)[..., i][there]))
-        ratio = size / predicted if predicted > 0 else np.inf
-        if size > 0 and not 1 / OTHER_UNITS < ratio < OTHER_UNITS:
+        predicted = np.abs(np.asarray(prediction.mean)[..., i][there])
+        ratio = np.sqrt(np.mean(data**2) / np.mean(predicted**2)) if np.any(predicted) else 1.0
+        each = np.median(np.abs(data)) / max(np.median(predicted), np.finfo(float).tiny)
+        if ratio > 0 and min(abs(np.log(ratio)) / np.log(OTHER_UNITS), abs(np.log(max(each, 1e-300)))) > 1:
             yield (
                 f"The data of {field} are about {ratio:.1g} times what the equation predicts. Are the data, the "
                 "initial values and the parameters in the same units?"
             )
 
 
-def _vague(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iterator[str]:
-    """Say which numbers have a standard error so large that nothing is known of them."""
-    errors, given = np.sqrt(np.diag(covariance)), np.asarray(parts.full.vector)
-    unbounded = np.zeros(given.size, bool)
+def _vague(parts: Separation, covariance: np.ndarray) -> Iterator[str]:
+    """Say which numbers have a standard error, in unconstrained space, by which nothing is known of them."""
+    errors, names = np.sqrt(np.diag(covariance)), parts.full.names
+    lost = []
     for path, place in parts.full.places.items():
-        unbounded[place] = isinstance(parts.full.sites[path].bijection, IdentityTransform)
-    for place, value in zip(parts.location, np.asarray(found.point.location), strict=True):
-        limit = VAGUE_SHARE * max(abs(value), abs(given[place])) if unbounded[place] else VAGUE
-        if np.isfinite(errors[place]) and errors[place] > limit > 0:
-            yield (
-                f"The data hardly determine {parts.problem.label(parts.full.names[place])}: within one standard error "
-                "it may be anything. Fix it, or add data."
-            )
+        free = isinstance(parts.full.sites[path].bijection, IdentityTransform)  # whose units nobody knows
+        here = np.arange(errors.size)[place]
+        alone = [i for i in here if i in parts.location and not free and "[" not in names[i]]
+        lost += [parts.problem.label(names[i]) for i in alone if np.isfinite(errors[i]) and errors[i] > VAGUE]
+    if lost:
+        some = ", ".join(lost[:LISTED]) + (", …" if len(lost) > LISTED else "")
+        yield (
+            f"The data hardly determine {some}, by the standard error. `sd.profile` tells whether there is a limit on "
+            "one side. Fix it, or add data."
+        )
 
 
 def _rims(parts: Separation, found: Estimate, rests: np.ndarray) -> Iterator[str]:

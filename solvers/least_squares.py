@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -228,9 +229,12 @@ class LeastSquares(eqx.Module):
         search = _Search(self, residuals, noise_loss, (held, chart), report, forward=forward)
         tries, misfits, followed, interrupted = search.tries, [], 0, False
         try:
-            # --- the given start, and what the data suggest: two ways that agree need no others ---
+            # --- what the data suggest, and the given start: two ways that agree need no others ---
             shortcuts = path.shortcuts() if path and self.paths else []
-            search.polish([locations[0], *shortcuts], noise, "first descents")
+            if shortcuts:
+                search.polish(shortcuts, noise, "first descents")
+            if not (path and path.exact(_best(tries))):
+                search.polish(locations[:1], noise, "first descents", first=True)
             misfits += [search.evaluate(locations[0], noise).misfit]
             enough = path and (path.exact(_best(tries)) or (_agreed(tries, 2) and not path.doubtful(_best(tries))))
             if not enough:
@@ -338,28 +342,43 @@ class _Search:
     def misfits(self, locations: np.ndarray, noise: np.ndarray) -> list[float]:
         """Return the misfit at each location."""
         found = []
-        for point in spread(lambda location: self.evaluate(location, noise), locations):
-            found.append(point.misfit)
-            self._tell("starts", len(found), len(locations))
+        with closing(spread(lambda location: self.evaluate(location, noise), locations)) as points:
+            for point in points:
+                found.append(point.misfit)
+                self._tell("starts", len(found), len(locations))
         return found
 
     def finish(self, found: Estimate) -> Estimate:
         """Minimise to the end."""
         return self.alternate(found.point.location, found.noise, NEAR) if found.noise.size else found
 
-    def polish(self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray, stage: str = "") -> None:
-        """Minimise from each location where the model can be evaluated, roughly if the noise is estimated too."""
+    def polish(
+        self, locations: Sequence[np.ndarray] | np.ndarray, noise: np.ndarray, stage: str = "", *, first: bool = False
+    ) -> None:
+        """Minimise from each location where the model can be evaluated, roughly if the noise is estimated too.
+
+        What comes `first` of all tries wins a tie. Where it is interrupted, what has ended by then counts.
+        """
         self._tell(stage, 0, len(locations))
         possible = [location for location in locations if np.isfinite(self.evaluate(location, noise).misfit)]
-        descent = self.approach if noise.size else self.alternate
-        for done, found in enumerate(spread(lambda location: descent(location, noise), possible), 1):
-            self.tries.append(found)
-            self.steps += found.stats["steps"]
-            self._tell(stage, done, len(possible))
+        descent, ended = self.approach if noise.size else self.alternate, {}
 
-    def _tell(self, stage: str, done: int, total: int) -> None:
+        def descended(numbered: tuple[int, np.ndarray]) -> None:
+            number, location = numbered
+            ended[number] = descent(location, noise)
+
+        try:
+            with closing(spread(descended, enumerate(possible))) as calls:
+                for done, _ in enumerate(calls, 1):
+                    self._tell(stage, done, len(possible), [*ended.values()])
+        finally:
+            found = [ended[number] for number in sorted(ended)]
+            self.tries[:] = [*found, *self.tries] if first else [*self.tries, *found]
+            self.steps += sum(each.stats["steps"] for each in found)
+
+    def _tell(self, stage: str, done: int, total: int, more: Sequence[Estimate] = ()) -> None:
         if self._report is not None and stage:
-            self._report(stage, done, total, min((t.loss for t in self.tries), default=np.inf))
+            self._report(stage, done, total, min((t.loss for t in [*self.tries, *more]), default=np.inf))
 
     def follow(self, path: Path, locations: list[np.ndarray], noise: np.ndarray) -> int:
         """Add what ways through easier problems lead to, until the best answer is beyond doubt; return their number."""

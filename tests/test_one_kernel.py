@@ -114,6 +114,34 @@ def test_second_derivatives_through_one_kernel(counted):
     np.testing.assert_allclose(hessian, np.stack(differences), rtol=1e-5)
 
 
+def powered(x, n):
+    """Take x to the power of n by a loop that is compiled as one function."""
+
+    def function(operands):
+        x, n = operands
+        return jax.lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * x), (jnp.array(0), 1.0 + 0.0 * x))[1]
+
+    return one_kernel.in_one_kernel(function, (x, n))
+
+
+def test_transformations_of_what_is_in_one_kernel(counted):
+    x, n = jnp.array([[1.1, 1.2], [1.3, 1.4], [1.5, 1.6]]), jnp.array([2, 3])
+    both = jax.vmap(jax.vmap(powered, in_axes=(0, None)), in_axes=(1, 0))
+    wanted = np.asarray(x).T ** np.asarray(n)[:, None]
+    np.testing.assert_allclose(jax.jit(both)(x, n), wanted, rtol=1e-12)
+    np.testing.assert_allclose(both(x, n), wanted, rtol=1e-12)
+    slopes = np.asarray(n)[:, None] * np.asarray(x).T ** (np.asarray(n)[:, None] - 1)
+    _, pushed = jax.jit(lambda x: jax.jvp(lambda x: both(x, n), (x,), (jnp.ones_like(x),)))(x)
+    np.testing.assert_allclose(pushed, slopes, rtol=1e-12)
+    inner = jax.vmap(jax.vmap(jax.jacfwd(powered), in_axes=(0, None)), in_axes=(1, 0))
+    np.testing.assert_allclose(jax.jit(inner)(x, n), slopes, rtol=1e-12)
+    second = jax.jit(jax.jacfwd(jax.jacfwd(powered)))(1.5, 3)
+    np.testing.assert_allclose(second, 9.0, rtol=1e-12)
+    kept = jax.checkpoint(lambda x: powered(x, 3))
+    np.testing.assert_allclose(jax.jit(kept)(1.5), 3.375, rtol=1e-12)
+    assert all(counted)
+
+
 def test_in_a_loop_and_across_devices():
     loss, p, y0 = _loss("predators")
     if len(jax.devices()) < 2:

@@ -135,6 +135,8 @@ def test_without_a_reset_the_solution_is_that_of_the_equation():
     ("options", "message"),
     [
         ({"resets": "bounce"}, "`resets` holds a str; expected sd.Reset"),
+        ({"resets": BOUNCE.when}, "`resets` holds a function; expected sd.Reset"),
+        ({"solver": sd.ODE(sensitivity="backsolve")}, "sensitivities other than 'backsolve'"),
         ({"doses": sd.Doses("speed", time=1.0, amount=1.0)}, "Resets cannot be combined with doses"),
         ({"delay": 0.1}, "Resets cannot be combined with doses, stepwise inputs or a delay"),
     ],
@@ -151,7 +153,8 @@ def test_resets_that_do_not_fit(options, message, unchecked):
         (lambda: sd.Reset(when=lambda m, t, y: y, then=BOUNCE.then), "returned shape \\(2,\\)"),
         (lambda: sd.Reset(when=BOUNCE.when, then=lambda m, t, y: y[0]), "returned shape \\(\\) for the 2 states"),
         (lambda: sd.Reset(when=0.0, then=BOUNCE.then), "Reset\\(when=...\\) is a float"),
-        (lambda: sd.Reset(BOUNCE.when, BOUNCE.then, most=0), "expected at least 1"),
+        (lambda: sd.Reset(BOUNCE.when, BOUNCE.then, most=0), "expected a whole number, at least 1"),
+        (lambda: sd.Reset(BOUNCE.when, BOUNCE.then, most=2.5), "expected a whole number, at least 1"),
     ],
 )
 def test_functions_of_resets_are_checked(reset, message, unchecked):
@@ -162,3 +165,67 @@ def test_functions_of_resets_are_checked(reset, message, unchecked):
 def test_gradient_matching_knows_no_resets():
     with pytest.raises(sd.InputError, match="resets make them jump"):
         sd.gradient_matching(fallen(np.ones(TIMES.size)), Ball())
+
+
+# --- what happens first, and what happens again -----------------------------------------------------------------------
+
+
+def falling(starts, order):
+    """Two balls, each with a reset of its own; steps of the solver are long, and both strike within one."""
+
+    def bounce(i):
+        return sd.Reset(lambda m, t, y: y[i], lambda m, t, y: y.at[i].set(0.0).at[2 + i].multiply(-0.8), most=12)
+
+    data = xr.Dataset({"a": ("t", np.zeros(31)), "b": ("t", np.zeros(31))}, coords={"t": TIMES})
+    initial = {"a": starts[0], "b": starts[1], "va": 0.0, "vb": 0.0}
+    problem = sd.ODEProblem(
+        data, states=tuple(initial), initial=initial, resets=[bounce(i) for i in order], solver=SOLVER,
+        noise=sd.Normal(1.0),
+    )  # fmt: skip
+    return jax.jit(lambda: problem.predict(lambda t, y: jnp.stack([y[2], y[3], -9.81, -9.81])).mean[0])()
+
+
+@pytest.mark.loose_promotion
+@pytest.mark.parametrize("starts", [(2.0, 1.9), (1.9, 2.0), (2.0, 2.0)])
+def test_of_several_resets_the_first_in_time_happens_first(starts):
+    for order in ((0, 1), (1, 0)):
+        found = falling(starts, order)
+        for i, start in enumerate(starts):
+            np.testing.assert_allclose(found[:, i], heights(TIMES, 9.81, 0.8, start), atol=1e-7)
+
+
+@pytest.mark.parametrize("falling", [True, False])
+def test_a_reset_that_leaves_its_condition_at_zero_happens_once(falling):
+    sign = -1.0 if falling else 1.0
+    data = xr.Dataset({"size": ("t", np.zeros(5))}, coords={"t": np.array([0.0, 1.0, 2.0, 3.0, 4.0])})
+    therapy = sd.Reset(lambda m, t, y: sign * (y[0] - 1.1), lambda m, t, y: y.at[1].add(1.0), falling=falling)
+    problem = sd.ODEProblem(
+        data, states=("size", "given"), initial={"size": 0.3, "given": 0.0}, resets=therapy, noise=sd.Normal(1.0)
+    )
+    states = jax.jit(lambda: problem.states_at(lambda t, y: jnp.stack([0.7 * y[0], 0.0 * y[1]])))()
+    np.testing.assert_allclose(states[0, :, 1], [0.0, 0.0, 1.0, 1.0, 1.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_units_of_the_condition_do_not_matter(scale):
+    data = xr.Dataset({"cells": ("t", np.zeros(9))}, coords={"t": np.linspace(0.0, 4.0, 9)})
+    divided = sd.Reset(lambda m, t, y: y[0] - 2.0 * scale, lambda m, t, y: 0.5 * y, falling=False)
+    problem = sd.ODEProblem(
+        data, initial={"cells": scale}, resets=divided, solver=sd.ODE(rtol=1e-9, atol=1e-9 * scale), noise=sd.Normal()
+    )
+    found = jax.jit(lambda: problem.predict(lambda t, y: jnp.log(2.0) / 0.73 * y).mean[0, :, 0])()
+    np.testing.assert_allclose(found, scale * 2.0 ** ((data["t"].values / 0.73) % 1.0), rtol=1e-6)
+
+
+@pytest.mark.loose_promotion
+def test_resets_in_single_precision():
+    with jax.enable_x64(False):
+        problem = fallen(np.zeros(TIMES.size), solver=sd.ODE(rtol=1e-5, atol=1e-5))
+        found = jax.jit(lambda: problem.predict(Ball()).mean[..., 0])()
+        assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], heights(TIMES, 9.81, 0.8, 2.0), atol=2e-3)
+
+
+def test_the_number_of_resets_is_named_where_a_fit_cannot_begin():
+    fit = sd.fit(fallen(np.ones(TIMES.size), resets=sd.Reset(BOUNCE.when, BOUNCE.then, most=1)), Ball(), starts=0)
+    assert "more of them than `most` are a failed solve too" in fit.message

@@ -26,7 +26,8 @@ class Observations(NamedTuple):
     @property
     def smallest(self) -> float:
         """Root mean square of the field of the smallest values, or one if it is above or all are zero."""
-        sizes = np.sqrt(np.nanmean(np.square(self.values), axis=(0, 1), where=self.observed))
+        squares = np.sum(np.square(self.values), axis=(0, 1), where=self.observed)
+        sizes = np.sqrt(squares / np.maximum(np.sum(self.observed, axis=(0, 1)), 1))
         return float(min([1.0, *sizes[sizes > 0]]))
 
 

@@ -9,18 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
 from sciad._errors import InputError
 from sciad._typing import Real
 from sciad.problems.schedule import SAME, in_own_time
-from sciad.solvers.ode import ODE
+from sciad.solvers.crossing import Crossing
+from sciad.solvers.ode import ODE, ODESolution
 
 if TYPE_CHECKING:
     from sciad.problems.ode import ODEProblem
-
-ROOT = 1e6  # times the rounding error: of the time of a reset, in units of all the time that is left
 
 
 class Reset(eqx.Module):
@@ -40,13 +38,20 @@ class Reset(eqx.Module):
     falling
         Whether it happens where the number falls through zero, else where it rises.
     most
-        How many resets an experiment can have at most. Each costs a restart of the solver, whether it happens or not. A
-        solve that would have more fails.
+        How many resets an experiment can have at most; several together as many as these add up to. Each costs a
+        restart of the solver, whether it happens or not. A solve that would have more fails.
 
     Raises
     ------
     InputError
-        If what should be a function is none, or `most` is not positive.
+        If what should be a function is none, or `most` no positive whole number.
+
+    Notes
+    -----
+    The condition is looked at after each step of the solver: one that falls below zero and rises again within a step
+    is missed, which ``ODE(controller=diffrax.PIDController(..., dtmax=...))`` prevents. A reset that leaves the state
+    where its condition is zero, or one that begins there, happens again only after the condition has been positive (if
+    `falling`).
 
     Examples
     --------
@@ -66,13 +71,18 @@ class Reset(eqx.Module):
     falling: bool = eqx.field(static=True, default=True)
     most: int = eqx.field(static=True, default=16)
 
+    def left(self, model: Any, t: Real, y: Array) -> Array:
+        """Return what is left until it happens: a number that falls through zero."""
+        c = jnp.asarray(self.when(model, t, y), y.dtype)
+        return c if self.falling else -c
+
     def __check_init__(self) -> None:
         for name in ("when", "then"):
             if not callable(getattr(self, name)):
                 msg = f"Reset({name}=...) is a {type(getattr(self, name)).__name__}; expected a function (model, t, y)."
                 raise InputError(msg)
-        if self.most < 1:
-            msg = f"Reset(most={self.most}): expected at least 1."
+        if not isinstance(self.most, int) or self.most < 1:
+            msg = f"Reset(most={self.most}): expected a whole number, at least 1."
             raise InputError(msg)
 
 
@@ -84,7 +94,7 @@ def checked(resets: Reset | Sequence[Reset] | None, solver: ODE, *, alone: bool)
     InputError
         If not.
     """
-    found = () if resets is None else (resets,) if isinstance(resets, Reset) else tuple(resets)
+    found = () if resets is None else tuple(resets) if isinstance(resets, list | tuple) else (resets,)
     for each in found:
         if not isinstance(each, Reset):
             msg = f"`resets` holds a {type(each).__name__}; expected sd.Reset(...), or several of them in a list."
@@ -92,9 +102,10 @@ def checked(resets: Reset | Sequence[Reset] | None, solver: ODE, *, alone: bool)
     if found and not alone:
         msg = "Resets cannot be combined with doses, stepwise inputs or a delay: leave one of them out."
         raise InputError(msg)
-    if found and (solver.event is not None or not isinstance(solver.controller, dfx.PIDController)):
-        msg = "Resets need a solver without an event of its own, and with a diffrax.PIDController: use "
-        msg += "sd.ODE(rtol=..., atol=...)."
+    plain = solver.event is None and isinstance(solver.controller, dfx.PIDController)
+    if found and not (plain and solver.sensitivity != "backsolve"):
+        msg = "Resets need a solver without an event of its own, with a diffrax.PIDController, and with sensitivities "
+        msg += "other than 'backsolve': use sd.ODE(rtol=..., atol=...)."
         raise InputError(msg)
     return found
 
@@ -129,37 +140,53 @@ def from_reset_to_reset(
 ) -> tuple[Float[Array, "times states"], Bool[Array, ""]]:
     """Return the states at the times, and whether the solve succeeds.
 
-    One solve from each reset to the next, in a time of its own that would be one at the end. A state saved at the time
-    of a reset is the one before.
+    One solve from each reset to the next, in a time of its own that would be one at the end, and one for each of
+    several resets, of which the first in time counts. A state saved at the time of a reset is the one before.
     """
-    asked, end = jnp.asarray(times), jnp.asarray(times[-1])
-    most = sum(reset.most for reset in problem.resets)
-    exact = ROOT * float(jnp.finfo(start.dtype).eps)
+    asked, end = jnp.asarray(times, start.dtype), jnp.asarray(times[-1], start.dtype)
+    first, resets = jnp.asarray(problem.t0, start.dtype), problem.resets
+    same = max(SAME, 4 * float(jnp.finfo(start.dtype).eps)) * (end - first)
 
-    def segment(carry: tuple[Array, Array], _: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-        begin, y = carry
+    def segment(carry: tuple[Array, Array, Array], _: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+        begin, y, sizes = carry
         gap = end - begin
-        saved = (asked - begin) / jnp.where(gap > 0, gap, 1.0)
+        unit = jnp.where(gap > 0, gap, 1.0)
+        saved = (asked - begin) / unit
         # Clipped without its derivative, which is one half at a tie.
         saved = saved + jax.lax.stop_gradient(jnp.clip(saved, 0.0, 1.0) - saved)
+        left = jnp.stack([reset.left(model, begin, y) for reset in resets])
+        sizes = jnp.maximum(sizes, jnp.abs(jax.lax.stop_gradient(left)))
 
-        def scaled(s: Real, y: Array, _: Any) -> Array:
-            return gap * field(begin + s * gap, y)
+        def until(reset: Reset, size: Array) -> ODESolution:
+            def condition(s: Real, y: Array, *_: Any, **__: Any) -> Array:
+                c = reset.left(model, begin + s * gap, y)
+                on_it = (s <= 0) & (jnp.abs(c) <= SAME * size)
+                return jnp.where(on_it, jnp.minimum(c, 0.0), c)
 
-        conditions = [lambda s, y, *_, r=r, **__: r.when(model, begin + s * gap, y) for r in problem.resets]
-        event = dfx.Event(conditions, optx.Newton(exact, exact), [not reset.falling for reset in problem.resets])
-        solver = dataclasses.replace(in_own_time(problem.solver, gap), event=event)
-        solution = solver(scaled, y, ts=saved, t0=0.0, t1=1.0, throw=False, in_order=True)
-        before = jnp.where(solution.ok, solution.y1, y)
-        now, after = begin + gap * solution.t1, before
-        for reset, met in zip(problem.resets, solution.event, strict=True):
-            after = jnp.where(met, jnp.asarray(reset.then(model, now, before)), after)
-        struck = jnp.any(jnp.stack(solution.event))
+            solver = in_own_time(problem.solver, gap)
+            solver = dataclasses.replace(solver, event=dfx.Event(condition, Crossing(), direction=False))
+            return solver(
+                lambda s, y, _: gap * field(begin + s * gap, y), y, ts=saved, t0=0.0, t1=1.0, throw=False, in_order=True
+            )
+
+        solutions = [until(reset, size) for reset, size in zip(resets, sizes, strict=True)]
+        met = jnp.stack([solution.event for solution in solutions])
+        ends = jnp.stack([begin + gap * solution.t1 for solution in solutions])
+        earliest = jnp.argmin(jnp.where(met, ends, jnp.inf))
+        states, before, ok = (
+            jnp.stack(x)[earliest] for x in zip(*((r.ys, r.y1, r.ok) for r in solutions), strict=True)
+        )
+        now, struck = jnp.where(met[earliest], ends[earliest], end), met[earliest]
+        before = jnp.where(ok, before, y)
+        after = before
+        for reset, at, happens in zip(resets, ends, met, strict=True):
+            changed = jnp.asarray(reset.then(model, now, after), after.dtype)
+            after = jnp.where(struck & happens & (at - now <= same), changed, after)
         # At a time that is that of the reset but for rounding, the state may not have been saved.
-        states = jnp.where(jnp.isfinite(solution.ys), solution.ys, before)
-        return (jnp.where(struck, now, end), after), (begin, states, solution.ok, struck)
+        states = jnp.where(jnp.isfinite(states), states, before)
+        return (now, after, sizes), (begin, states, ok, struck)
 
-    first = jnp.asarray(problem.t0, start.dtype)
-    _, (begins, states, ok, struck) = jax.lax.scan(segment, (first, start), jnp.arange(most + 1))
-    index = jnp.sum(begins[1:, None] < asked[None] - SAME * (end - first), axis=0)
+    carry, most = (first, start, jnp.zeros(len(resets), start.dtype)), sum(reset.most for reset in resets)
+    _, (begins, states, ok, struck) = jax.lax.scan(segment, carry, jnp.arange(most + 1))
+    index = jnp.sum(begins[1:, None] < asked[None] - same, axis=0)
     return states[index, jnp.arange(asked.size)], jnp.all(ok) & ~struck[-1]

@@ -136,8 +136,9 @@ class Separation(eqx.Module):
         """Return the residuals about each field's median, zero where nothing was observed."""
         program = self.full.program(self.joined(location, noise))
         seen = self.problem.observations
-        median = np.nanmedian(np.where(seen.observed, seen.values, np.nan), axis=(0, 1))
-        median = np.where(median > 0, median, np.nanmean(seen.values, axis=(0, 1)))
+        columns = [seen.values[..., i][seen.observed[..., i]] for i in range(len(self.problem.fields))]
+        middles = [(np.median(column), np.mean(column)) if column.size else (1.0, 1.0) for column in columns]
+        median = np.array([median if median > 0 else mean for median, mean in middles])
         same = Prediction(jnp.broadcast_to(median, seen.values.shape), jnp.ones(len(seen.values), bool))
         return self.problem.compared(program, same)[0]
 

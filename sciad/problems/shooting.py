@@ -11,6 +11,7 @@ Source: H. G. Bock, *Recent advances in parameter identification techniques for 
 growing weight as in J. Nocedal and S. J. Wright, *Numerical Optimization* (2006), section 17.1.
 """
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -34,6 +35,7 @@ from sciad.solvers.least_squares import REJECTED
 WEIGHTS = (1.0, 10.0, 100.0, 1000.0)  # of the gaps, in sizes of the states
 LONGEST = 4  # observation times in a segment, unless there would be too many
 MOST = 32  # segments
+WIDE = 0.1  # gap by the size of a state, with which nothing has been found
 RTOL, STEPS = 1e-6, 100  # of Gauss-Newton for each weight
 
 
@@ -41,8 +43,9 @@ def multiple_shooting(problem: ODEProblem, program: PyTree, *, segments: int | N
     """Return the program with its inner parameters, and unknown initial states, found by multiple shooting.
 
     The noise stays as it is. Segments begin at the data where a state is observed, and at its initial value where it
-    is hidden. The answer is one for `fit` to start from: gaps between segments are closed to a thousandth of a state's
-    size, not further, and at most 128 of the times are looked at.
+    is hidden. The answer is one for `fit` to start from: gaps between segments are closed, as a rule, to a thousandth
+    of a state's size, not further, and at most 128 of the times are looked at. A warning tells of gaps of more than a
+    tenth.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ def multiple_shooting(problem: ODEProblem, program: PyTree, *, segments: int | N
     Raises
     ------
     InputError
-        If there are doses, resets, a delay or a start at rest, or fewer times than segments.
+        If there are doses, stepwise inputs, resets, a delay or a start at rest, or fewer times than segments; if no
+        segment can be solved.
 
     Examples
     --------
@@ -71,13 +75,25 @@ def multiple_shooting(problem: ODEProblem, program: PyTree, *, segments: int | N
     1.5
     """
     if not problem.smooth or problem.steady is not None:
-        msg = "Multiple shooting cuts the interval where it likes: it knows no doses, resets, delay or start at rest. "
-        msg += "Use `fit` alone."
+        msg = (
+            "Multiple shooting cuts the interval where it likes: it knows no doses, stepwise inputs, resets, delay or "
+        )
+        msg += "start at rest. Use `fit` alone."
         raise InputError(msg)
     shots = _Shots(problem, vectorize(problem.complete(program)), segments)
     unknowns = shots.first()
     for weight in WEIGHTS:
-        unknowns = _descended(shots, unknowns, jnp.asarray(weight))
+        unknowns, misfit, gap = _descended(shots, unknowns, jnp.asarray(weight))
+    if not misfit < REJECTED:
+        msg = "Multiple shooting could solve no segment from the data with the given parameters. Give others, or more "
+        msg += "`segments`."
+        raise InputError(msg)
+    if gap > WIDE:
+        warnings.warn(
+            f"Multiple shooting left gaps of {float(gap):.2g} of a state's size between segments: what it found is no "
+            "solution of the equation. Try other parameters, or another number of `segments`.",
+            stacklevel=2,
+        )
     location, _ = unknowns
     return shots.full.program(shots.vector(location))
 
@@ -88,18 +104,23 @@ class _Shots(eqx.Module):
     full: Vectorized
     problem: ODEProblem = eqx.field(static=True)
     edges: tuple[int, ...] = eqx.field(static=True)  # segment k holds the times with index edges[k] to edges[k + 1]
+    sizes: Float[Array | np.ndarray, " states"]
 
     def __init__(self, problem: ODEProblem, full: Vectorized, segments: int | None) -> None:
         self.full, self.problem = full, thinned(problem.with_forward_sensitivities())
         times = self.problem.observations.times
         after = int(np.searchsorted(times, self.problem.t0, side="right"))  # those at t0 belong to the first segment
         number = max(1, min((times.size - after) // LONGEST, MOST)) if segments is None else segments
+        if after == times.size:
+            msg = f"Multiple shooting needs data after t0={self.problem.t0:g}, and there are none."
+            raise InputError(msg)
         if not 1 <= number <= times.size - after:
             msg = f"multiple_shooting(segments={segments}): expected 1 to {times.size - after}, the number of times "
             msg += "after t0 that are looked at."
             raise InputError(msg)
         inner = np.linspace(after, times.size, number + 1).round().astype(int)[1:]
         self.edges = (0, *inner.tolist())
+        self.sizes = self._sizes()
 
     @property
     def places(self) -> Int[np.ndarray, " p"]:
@@ -114,6 +135,18 @@ class _Shots(eqx.Module):
     def vector(self, location: Float[Array, " p"]) -> Float[Array, " d"]:
         """Return the whole vector."""
         return jnp.asarray(self.full.vector).at[self.places].set(location)
+
+    def _sizes(self) -> Float[np.ndarray, " states"]:
+        """Return the size of each state: of its data, or else of what the given parameters predict."""
+        states = np.array(_states(self.problem, self.full))
+        for state, column in self.problem.columns.items():
+            seen = self.problem.observations
+            states[..., self.problem.states.index(state)] = np.where(
+                seen.observed[..., column], seen.values[..., column], np.nan
+            )
+        squares = np.where(np.isfinite(states), states, 0.0) ** 2
+        sizes = np.sqrt(np.sum(squares, axis=(0, 1)) / np.maximum(np.sum(np.isfinite(states), axis=(0, 1)), 1))
+        return np.where(sizes > 0, sizes, 1.0)
 
     def first(self) -> tuple[Array, Array]:
         """Return the given location, and the state at the start of each segment but the first."""
@@ -132,11 +165,11 @@ class _Shots(eqx.Module):
         """Return the residuals of the data, and the gaps between segments by the size of each state, weighted."""
         location, nodes = unknowns
         program, problem = self.full.program(self.vector(location)), self.problem
-        sizes = jnp.sqrt(jnp.mean(nodes**2, axis=(0, 1)))
-        sizes = jax.lax.stop_gradient(jnp.where(sizes > 0, sizes, 1.0))
         mean, gaps, ok = over_experiments(problem, self._shot, program, nodes)
         of_data, prediction = problem.compared(program, Prediction(mean, ok))
-        found = jnp.concatenate([of_data[problem.observations.observed], jnp.ravel(weight * gaps / sizes[None, None])])
+        found = jnp.concatenate(
+            [of_data[problem.observations.observed], jnp.ravel(weight * gaps / self.sizes[None, None])]
+        )
         ok = jnp.all(prediction.ok) & jnp.all(jnp.isfinite(found))
         return jnp.where(ok, jnp.where(ok, found, 0.0), REJECTED)
 
@@ -167,10 +200,18 @@ class _Shots(eqx.Module):
 
 
 @eqx.filter_jit
-def _descended(shots: _Shots, unknowns: tuple[Array, Array], weight: Array) -> tuple[Array, Array]:
+def _descended(shots: _Shots, unknowns: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], Array, Array]:
+    """Return the unknowns, the largest residual, and the largest gap by the size of its state."""
     engine = GaussNewton(RTOL, RTOL, acceleration=False)  # whose differences the noise of adaptive solves would spoil
     found: Any = optx.least_squares(shots.residuals, engine, unknowns, weight, max_steps=STEPS, throw=False)
-    return found.value
+    residuals = jnp.abs(found.stats["residuals"])
+    gaps = residuals[residuals.size - unknowns[1].size :] / weight
+    return found.value, jnp.max(residuals), jnp.max(gaps, initial=0.0)
+
+
+@eqx.filter_jit
+def _states(problem: ODEProblem, full: Vectorized) -> Array:
+    return problem.states_at(full.program(full.vector))
 
 
 @eqx.filter_jit
