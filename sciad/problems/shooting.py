@@ -159,6 +159,10 @@ class _Shots(eqx.Module):
                 if there.any():
                     data = seen.times[there], seen.values[experiment, there, column]
                     nodes[experiment, :, i] = np.interp(self.ends[:-1], *data)
+                    # A state that is positive but for noise begins so: beyond zero, many an equation explodes.
+                    positive = data[1][data[1] > 0]
+                    if starts[experiment, i] >= 0 and 2 * positive.size > data[1].size:
+                        nodes[experiment, :, i] = np.maximum(nodes[experiment, :, i], positive.min())
         return jnp.asarray(self.full.vector)[self.places], jnp.asarray(nodes)
 
     def residuals(self, unknowns: tuple[Array, Array], weight: Float[Array, ""]) -> Array:
