@@ -14,8 +14,8 @@ def measure(case: str, seconds: float) -> dict[str, tuple[float, str]]:
 
     One thread and float64: on two or three states, further threads only cost.
     """
-    import torch
-    from torchdiffeq import odeint, odeint_adjoint
+    import torch  # pyright: ignore[reportMissingImports]
+    from torchdiffeq import odeint, odeint_adjoint  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
@@ -58,7 +58,7 @@ def _median_seconds(call: Callable[[], Any], seconds: float) -> float:
 
 
 def _module(field: Callable[..., Any], theta: Any) -> Any:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     class Equation(torch.nn.Module):
         def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _module(field: Callable[..., Any], theta: Any) -> Any:
 
 def _problem(case: str) -> tuple[Callable[..., Any], Any, Any, Any, Any]:
     """Return right-hand side, state, parameters, times from zero on, and sizes: those of `benchmarks.ode_systems`."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     def lotka_volterra(y: Any, theta: Any) -> Any:
         alpha, beta, gamma, delta = theta

@@ -116,8 +116,8 @@ def _push(primals: Any, tangents: Any, *, marked: ClosedJaxpr, plain: ClosedJaxp
         rest = iter(moving)
         return jaxpr_as_fun(plain)(*(next(rest) if m else x for m, x in zip(moves, primals, strict=True)))
 
-    moving = [[x for m, x in zip(moves, of, strict=True) if m] for of in (primals, tangents)]
-    values, pushed = jax.jvp(function, *moving)
+    moving, directions = ([x for m, x in zip(moves, of, strict=True) if m] for of in (primals, tangents))
+    values, pushed = jax.jvp(function, moving, directions)
     none = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in values]
     return values, [z if t.dtype == float0 else t for t, z in zip(pushed, none, strict=True)]
 

@@ -16,7 +16,8 @@ SETTINGS = (
 )  # fmt: skip
 
 
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 def spread(function: Callable[[Item], Answer], items: Iterable[Item]) -> Generator[Answer, None, None]:

@@ -94,7 +94,7 @@ def checked(resets: Reset | Sequence[Reset] | None, solver: ODE, *, alone: bool)
     InputError
         If not.
     """
-    found = () if resets is None else tuple(resets) if isinstance(resets, list | tuple) else (resets,)
+    found: tuple[Any, ...] = tuple(resets) if isinstance(resets, list | tuple) else (resets,) if resets else ()
     for each in found:
         if not isinstance(each, Reset):
             msg = f"`resets` holds a {type(each).__name__}; expected sd.Reset(...), or several of them in a list."

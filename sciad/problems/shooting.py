@@ -81,7 +81,7 @@ def multiple_shooting(problem: ODEProblem, program: PyTree, *, segments: int | N
         msg += "start at rest. Use `fit` alone."
         raise InputError(msg)
     shots = _Shots(problem, vectorize(problem.complete(program)), segments)
-    unknowns = shots.first()
+    unknowns, misfit, gap = shots.first(), jnp.inf, jnp.inf
     for weight in WEIGHTS:
         unknowns, misfit, gap = _descended(shots, unknowns, jnp.asarray(weight))
     if not misfit < REJECTED:
