@@ -33,6 +33,7 @@ STAGES = 120  # easier problems at most
 LONGEST_STEP, SHORTEST_STEP = 0.5, 0.97  # ratio of one ease to that before
 RISE, UNSEEN = 1.5, 1e-2  # the sum of squares may rise so much in a step; and by this share of all there is to explain
 NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
+CLOSE = 0.5  # misfit by that of a model that explains nothing, below which a descent from there may well succeed
 REACH = 2.0  # longest Newton step: a factor of exp(2) for a positive parameter
 ROUNDING = 1e-12  # relative error of the loss, by which it may seem to rise
 STEP = 1e-4  # of central differences, in units of the unconstrained parameters
@@ -231,8 +232,7 @@ class LeastSquares(eqx.Module):
         try:
             # --- what the data suggest, and the given start: two ways that agree need no others ---
             shortcuts = path.shortcuts() if path and self.paths else []
-            if shortcuts:
-                search.polish(shortcuts, noise, "first descents")
+            followed = search.follow_shortcuts(path, shortcuts, noise) if path else 0
             if not (path and path.exact(_best(tries))):
                 search.polish(locations[:1], noise, "first descents", first=True)
             misfits += [search.evaluate(locations[0], noise).misfit]
@@ -246,7 +246,7 @@ class LeastSquares(eqx.Module):
                     # Nothing is wrong with the best but that few starts lead there: so may fewer to a better one.
                     search.polish(locations[order[self.polished : 2 * self.polished]], noise, "more descents")
                 elif path and self.paths:
-                    followed = search.follow(path, [*shortcuts, *locations], noise)
+                    followed += search.follow(path, [*shortcuts, *locations], noise)
         except KeyboardInterrupt:
             if path is None or not tries:
                 raise
@@ -380,7 +380,17 @@ class _Search:
         if self._report is not None and stage:
             self._report(stage, done, total, min((t.loss for t in [*self.tries, *more]), default=np.inf))
 
-    def follow(self, path: Path, locations: list[np.ndarray], noise: np.ndarray) -> int:
+    def follow_shortcuts(self, path: Path, shortcuts: Sequence[np.ndarray], noise: np.ndarray) -> int:
+        """Add what shortcuts lead to; return how many ways through easier problems that took."""
+        followed = 0
+        for shortcut in shortcuts:
+            if self.evaluate(shortcut, noise).misfit < CLOSE * path.scatter:
+                self.polish([shortcut], noise, "first descents")
+            else:  # the slopes match, and the curve goes astray: chaos, often, where only an easier way leads on
+                followed += self.follow(path._replace(ways=path.ways[:1]), [shortcut], noise)
+        return followed
+
+    def follow(self, path: Path, locations: Sequence[np.ndarray], noise: np.ndarray) -> int:
         """Add what ways through easier problems lead to, until the best answer is beyond doubt; return their number."""
         tries, before, most = self.tries, len(self.tries), self._settings.paths * len(path.ways)
 
@@ -398,7 +408,7 @@ class _Search:
                     return len(tries) - before
         return len(tries) - before
 
-    def _begins(self, way: Way, locations: list[np.ndarray], noise: np.ndarray) -> Iterator[Point]:
+    def _begins(self, way: Way, locations: Sequence[np.ndarray], noise: np.ndarray) -> Iterator[Point]:
         """Yield solutions of the easiest problem, the best first: from the given location, and the best of all."""
 
         def easiest(location: Array | np.ndarray, steps: int) -> Point:
