@@ -1,0 +1,5 @@
+"""Networks: functions with many parameters, from coordinates to fields."""
+
+from sciad.models.networks.mlp import MLP
+
+__all__ = ["MLP"]
