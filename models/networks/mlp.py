@@ -13,8 +13,8 @@ class MLP(eqx.Module):
 
     .. math:: h_0 = z, \quad h_{k+1} = \sigma(W_k h_k + b_k), \quad f = W_L h_L + b_L
 
-    Weights are drawn from a normal law with variance :math:`2/(\text{fan in} + \text{fan out})` (Glorot), biases of hidden
-    layers from a uniform one on (-1, 1), so that units differ in where they bend; those of the last are zero.
+    Weights are drawn from a normal law with variance :math:`2/(\text{fan in} + \text{fan out})` (Glorot), biases of
+    hidden layers from a uniform one on (-1, 1), so that units differ in where they bend; those of the last are zero.
 
     Source: X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks* (2010).
     """
