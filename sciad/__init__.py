@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from sciad import solvers as solvers
     from sciad._cores import use_cores
     from sciad._data import fingerprint, read
+    from sciad._derivatives import Point, d, gradient, laplacian
     from sciad._describe import describe
     from sciad._errors import InputError, OptionError, SciadError
+    from sciad._field import FieldFit
     from sciad._fit import Fit, fit
     from sciad._identifiability import Identifiability
     from sciad._partition import Split, split_data
@@ -29,14 +31,32 @@ if TYPE_CHECKING:
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
-    from sciad.problems import Doses, ODEProblem, ODEProgram, Reset, SteadyState, gradient_matching, multiple_shooting
-    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, GaussNewton, LeastSquares, Warmup
+    from sciad.problems import (
+        Dirichlet,
+        Doses,
+        Initial,
+        Neumann,
+        ODEProblem,
+        ODEProgram,
+        Operator,
+        PDEProblem,
+        PDEProgram,
+        Periodic,
+        Reset,
+        Robin,
+        SteadyState,
+        gradient_matching,
+        multiple_shooting,
+    )
+    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, Collocation, GaussNewton, LastLayer, LeastSquares, Warmup
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
     "sciad._data": ("fingerprint", "read"),
+    "sciad._derivatives": ("Point", "d", "gradient", "laplacian"),
     "sciad._describe": ("describe",),
     "sciad._errors": ("InputError", "OptionError", "SciadError"),
+    "sciad._field": ("FieldFit",),
     "sciad._fit": ("Fit", "fit"),
     "sciad._identifiability": ("Identifiability",),
     "sciad._partition": ("Split", "split_data"),
@@ -52,15 +72,34 @@ _HOMES = {
     "sciad.app.report": ("report",),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": (
+        "Dirichlet",
         "Doses",
+        "Initial",
+        "Neumann",
         "ODEProblem",
         "ODEProgram",
+        "Operator",
+        "PDEProblem",
+        "PDEProgram",
+        "Periodic",
         "Reset",
+        "Robin",
         "SteadyState",
         "gradient_matching",
         "multiple_shooting",
     ),
-    "sciad.solvers": ("DDE", "HMC", "NUTS", "ODE", "SDE", "GaussNewton", "LeastSquares", "Warmup"),
+    "sciad.solvers": (
+        "DDE",
+        "HMC",
+        "NUTS",
+        "ODE",
+        "SDE",
+        "Collocation",
+        "GaussNewton",
+        "LastLayer",
+        "LeastSquares",
+        "Warmup",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("models", "problems", "solvers")
@@ -72,25 +111,37 @@ __all__ = [
     "ODE",
     "RESULTS",
     "SDE",
+    "Collocation",
+    "Dirichlet",
     "Discovery",
     "Doses",
+    "FieldFit",
     "Fit",
     "Formula",
     "GaussNewton",
     "Identifiability",
+    "Initial",
     "InputError",
+    "LastLayer",
     "LeastSquares",
     "LogNormal",
     "NegativeBinomial",
+    "Neumann",
     "Normal",
     "ODEProblem",
     "ODEProgram",
+    "Operator",
     "OptionError",
+    "PDEProblem",
+    "PDEProgram",
     "Param",
+    "Periodic",
+    "Point",
     "Posterior",
     "PrecisionWarning",
     "Profile",
     "Reset",
+    "Robin",
     "Roles",
     "SciadError",
     "Split",
@@ -98,13 +149,16 @@ __all__ = [
     "StudentT",
     "Vectorized",
     "Warmup",
+    "d",
     "describe",
     "fingerprint",
     "fit",
     "frozen",
+    "gradient",
     "gradient_matching",
     "huber",
     "join",
+    "laplacian",
     "mark",
     "multiple_shooting",
     "outer",

@@ -1,6 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
+from typing import overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,9 @@ from sciad._account import (
     resting,
     weighted_jacobian,
 )
-from sciad._errors import InputError
+from sciad._errors import InputError, OptionError
+from sciad._field import FieldFit
+from sciad._fit_field import fit_field
 from sciad._fitted import Fit
 from sciad._key import as_key
 from sciad._precision import warn_if_float32
@@ -26,7 +29,10 @@ from sciad._vector import Vectorized, vectorize
 from sciad.problems.easing import gains, horizons
 from sciad.problems.matching import gradient_matching, smooth_prediction
 from sciad.problems.ode import ODEProblem
+from sciad.problems.pde import PDEProblem
 from sciad.problems.separation import Separation
+from sciad.solvers.collocation import Collocation
+from sciad.solvers.last_layer import LastLayer
 from sciad.solvers.least_squares import Estimate, LeastSquares, Path, Way, best_noise
 
 DOUBT = 0.01  # p-value of a test of the residuals below which other ways to a better minimum are tried
@@ -34,6 +40,16 @@ UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same
 EXACT = 1e-6  # the same share, below which a curve follows the data beyond doubt, however the rest may look
 
 
+@overload
+def fit(
+    problem: PDEProblem,
+    program: PyTree,
+    *,
+    solver: Collocation | LastLayer | None = None,
+    key: PRNGKeyArray | int | None = None,
+    progress: bool = True,
+) -> FieldFit: ...
+@overload
 def fit(
     problem: ODEProblem,
     program: PyTree,
@@ -43,17 +59,28 @@ def fit(
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
     progress: bool = True,
-) -> Fit:
+) -> Fit: ...
+def fit(
+    problem: ODEProblem | PDEProblem,
+    program: PyTree,
+    *,
+    solver: LeastSquares | Collocation | LastLayer | None = None,
+    starts: int | None = None,
+    priors: bool = False,
+    key: PRNGKeyArray | int | None = None,
+    progress: bool = True,
+) -> Fit | FieldFit:
     r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
 
     Parameters
     ----------
     problem
-        Data and noise.
+        Data and noise: an `ODEProblem`; or a `PDEProblem`, whose field is fitted with whatever is unknown.
     program
-        The model, or a complete program; its values are the first start.
+        The model (of a field, its equation), or a complete program; its values are the first start.
     solver
-        Settings of the optimisation.
+        Settings of the optimisation: `LeastSquares`; for a field `Collocation`, or `LastLayer`, which
+        is the default where the equation is linear and nothing else unknown.
     starts
         Further starts tried, drawn from the priors; default: the solver's.
     priors
@@ -67,7 +94,7 @@ def fit(
 
     Returns
     -------
-    Fit
+    Fit or FieldFit
         Also where the optimisation did not converge, or no start could be evaluated: ``fit.message`` then says so, and
         is the first of ``fit.warnings``.
 
@@ -105,12 +132,21 @@ def fit(
     >>> found.message, found.names, found.values.round(4).tolist()
     ('Converged.', ('rate',), [0.5])
     """
+    if isinstance(problem, PDEProblem):
+        if starts is not None or priors:
+            msg = "fit(starts=..., priors=...) are of an ODEProblem. A PDEProblem takes solver, key and progress."
+            raise OptionError(msg)
+        warn_if_float32("fitting a field")
+        return fit_field(problem, program, solver=solver, key=0 if key is None else key, progress=progress)
     if not isinstance(problem, ODEProblem):
-        msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem."
+        msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem or a PDEProblem."
         raise InputError(msg)
     warn_if_float32("fitting")
     # --- set up ---
     solver = LeastSquares() if solver is None else solver
+    if not isinstance(solver, LeastSquares):
+        msg = f"fit(solver={type(solver).__name__}): an ODEProblem is fitted by sd.LeastSquares(...)."
+        raise OptionError(msg)
     solver = solver if starts is None else dataclasses.replace(solver, starts=starts)
     full = vectorize(problem.complete(program))
     _check_priors(full, priors=priors)

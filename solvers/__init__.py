@@ -4,9 +4,11 @@ if __name__ != "sciad.solvers":
     message = f"This folder is the package `sciad.solvers`, not `{__name__}`: write `import sciad.solvers`."
     raise ImportError(message)
 
+from sciad.solvers.collocation import Collocation
 from sciad.solvers.delay import DDE
 from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
+from sciad.solvers.last_layer import LastLayer
 from sciad.solvers.least_squares import LeastSquares
 from sciad.solvers.ode import ODE, ODESolution
 from sciad.solvers.sde import SDE, SDESolution
@@ -20,7 +22,9 @@ __all__ = [
     "ODE",
     "SDE",
     "AbstractKernel",
+    "Collocation",
     "GaussNewton",
+    "LastLayer",
     "LeastSquares",
     "ODESolution",
     "SDESolution",

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 from sciad._errors import InputError, OptionError, choose
 from sciad._text import is_concrete
 
-Form = Literal["auto", "primal", "dual"]
+Form = Literal["auto", "primal", "dual", "normal"]
 GREATEST = 1e24  # damping beyond which no step descends
 FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
 PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
@@ -79,9 +79,14 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         First μ, in units of the squared length of a column of J.
     acceleration
         Whether steps bend; each then costs one evaluation more of the residuals, without their Jacobian.
+    scaled
+        Whether D holds the lengths of J's columns; else one length for all, that of an average column at the start.
+        That serves networks, whose weights are of one kind: those that hardly matter are not to run away.
     form
         ``"primal"`` solves by a QR decomposition in the parameters; ``"dual"`` by a Cholesky decomposition in the
-        residuals, for many more parameters than residuals; ``"auto"`` takes what is smaller.
+        residuals, for many more parameters than residuals; ``"auto"`` takes what is smaller. ``"normal"`` solves the
+        normal equations in the parameters by a Cholesky decomposition and one refinement through J: a third to a tenth
+        of the time of QR, for hundreds of parameters, and less exact where columns of J nearly depend on each other.
 
     Notes
     -----
@@ -94,7 +99,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         Longest step of each number, in the structure of ``y`` or for all. Far from data a linear model promises much
         and leads nowhere.
     ``jac``
-        ``"fwd"`` (default) or ``"bwd"``: how the Jacobian is taken.
+        ``"fwd"`` (default) or ``"bwd"``: how the Jacobian is taken; or a function ``(y, args) -> (J, (r, aux))`` that
+        knows a better way, with J of shape (n, p) and r of shape (n,).
 
     Residuals that are not finite reject the step that led to them. A start with such residuals ends the solve with
     ``RESULTS.nonlinear_divergence``.
@@ -113,6 +119,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     norm: Callable[[PyTree], Scalar]
     damping: float
     acceleration: bool = eqx.field(static=True)
+    scaled: bool = eqx.field(static=True)
     form: Form = eqx.field(static=True)
 
     def __init__(
@@ -123,6 +130,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         norm: Callable[[PyTree], Scalar] = optx.max_norm,
         damping: float = 0.1,
         acceleration: bool = True,
+        scaled: bool = True,
         form: Form | str = "auto",
     ) -> None:
         for name, value in {"rtol": rtol, "atol": atol, "damping": damping}.items():
@@ -130,7 +138,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
                 msg = f"GaussNewton({name}={value}): expected a positive number."
                 raise OptionError(msg)
         self.rtol, self.atol, self.norm, self.damping = rtol, atol, norm, damping
-        self.acceleration = acceleration
+        self.acceleration, self.scaled = acceleration, scaled
         self.form = choose("form", form, get_args(Form))
 
     def init(
@@ -181,7 +189,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         ratio = (state.at.cost - new.cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
         accept = finite & (state.first | (state.trusted & (ratio > 0)))
         flat, at, aux = _where(accept, (tried, new, new_aux), (flat, state.at, state.aux))
-        lengths = jnp.maximum(FORGET * state.lengths, jnp.linalg.norm(at.jacobian, axis=0))
+        columns = jnp.linalg.norm(at.jacobian, axis=0)
+        alike = jnp.where(state.first, jnp.sqrt(jnp.mean(columns**2)), state.lengths)
+        lengths = jnp.maximum(FORGET * state.lengths, columns) if self.scaled else alike
         damping, growth = _damped(accept, ratio, state)
 
         def residuals(flat: Array) -> Array:
@@ -257,7 +267,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         jacobian, slope = at.jacobian / scale[None], at.residuals @ at.jacobian / scale
         n, p = jacobian.shape
         primal = p <= n if self.form == "auto" else self.form == "primal"
-        prepare = _primal if primal else _dual
+        prepare = _normal if self.form == "normal" else _primal if primal else _dual
         bounds, reach = limits
         low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
         low, high = jnp.maximum(low - flat, -reach) * scale, jnp.minimum(high - flat, reach) * scale
@@ -332,8 +342,24 @@ def _dual(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], A
     return lambda residuals: -jax.scipy.linalg.cho_solve(factor, residuals) @ jacobian
 
 
-def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode: str) -> tuple[Linear, PyTree]:
+def _normal(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
+    """Return the step as a function of the residuals, by Cholesky of ``JᵀJ + μ``, refined once through J."""
+    gram = jacobian.T @ jacobian + damping * jnp.eye(jacobian.shape[1], dtype=jacobian.dtype)
+    factor = jax.scipy.linalg.cho_factor(gram)
+
+    def solve(residuals: Array) -> Array:
+        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian)
+        rest = (residuals + jacobian @ step) @ jacobian + damping * step  # the gradient of what the step minimises
+        return step - jax.scipy.linalg.cho_solve(factor, rest)
+
+    return solve
+
+
+def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode: Any) -> tuple[Linear, PyTree]:
     """Return residuals and Jacobian by one evaluation, and the function's auxiliary output."""
+    if not isinstance(mode, str):
+        jacobian, (residuals, aux) = mode(unravel(flat), args)
+        return Linear(residuals, jacobian), aux
 
     def function(flat: Array) -> tuple[Array, tuple[Array, PyTree]]:
         out, aux = fn(unravel(flat), args)
@@ -365,7 +391,8 @@ def _check(options: dict[str, Any]) -> None:
     if unknown:
         msg = f"GaussNewton takes the options jac, lower, reach and upper; got {', '.join(sorted(unknown))}."
         raise OptionError(msg)
-    choose("jac", options.get("jac", "fwd"), ("fwd", "bwd"))
+    if not callable(jac := options.get("jac", "fwd")):
+        choose("jac", jac, ("fwd", "bwd"))
     bounds = [options.get("lower", -jnp.inf), options.get("upper", jnp.inf)]
     known = all(is_concrete(leaf) for leaf in jax.tree.leaves(bounds))
     alike = len({*map(jax.tree.structure, bounds)}) == 1

@@ -56,6 +56,10 @@ class AbstractDomain(eqx.Module):
         """Return which points lie inside or on the boundary, to rounding."""
 
     @abc.abstractmethod
+    def side(self, face: str) -> tuple[str, float] | None:
+        """Return the coordinate, and its value, that is constant on a face; None where none is."""
+
+    @abc.abstractmethod
     def distance(self, faces: tuple[str, ...], p: Point) -> Float[Array, ""] | None:
         """Return a smooth function of a point that is zero on some faces and positive elsewhere; None if there is none.
 

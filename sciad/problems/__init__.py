@@ -1,10 +1,28 @@
 """Problems: models joined to data."""
 
+from sciad.problems.conditions import Dirichlet, Initial, Neumann, Operator, Periodic, Robin
 from sciad.problems.doses import Doses
 from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem, ODEProgram
+from sciad.problems.pde import PDEProblem, PDEProgram
 from sciad.problems.resets import Reset
 from sciad.problems.shooting import multiple_shooting
 from sciad.problems.steady import SteadyState
 
-__all__ = ["Doses", "ODEProblem", "ODEProgram", "Reset", "SteadyState", "gradient_matching", "multiple_shooting"]
+__all__ = [
+    "Dirichlet",
+    "Doses",
+    "Initial",
+    "Neumann",
+    "ODEProblem",
+    "ODEProgram",
+    "Operator",
+    "PDEProblem",
+    "PDEProgram",
+    "Periodic",
+    "Reset",
+    "Robin",
+    "SteadyState",
+    "gradient_matching",
+    "multiple_shooting",
+]

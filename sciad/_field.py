@@ -1,0 +1,150 @@
+"""A fitted field: what a `PDEProblem` and an equation came to."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import ArrayLike, Float
+from scipy import stats as st
+
+from sciad._errors import InputError, OptionError, counted, did_you_mean
+from sciad._field_pictures import draw_field, draw_history
+from sciad._roles import unwrap
+from sciad.problems.pde import PDEProblem, PDEProgram
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FieldFit:
+    """A fitted program of a partial differential equation.
+
+    Attributes
+    ----------
+    problem, program
+        The problem, and the complete program with the estimates in place.
+    names, values, covariance
+        Unknown numbers of equation, conditions and noise, their estimates, and the covariance of these.
+    held_out
+        Root mean square of the residuals of each group, on points that were never trained on.
+    history
+        A row for each round of points: ``steps``, ``seconds``, and root mean squares ``trained`` and ``held_out``.
+    stats
+        Steps, rounds, seconds, and how it ended.
+    warnings
+        What a reader must know, in plain words.
+    """
+
+    problem: PDEProblem
+    program: PDEProgram
+    names: tuple[str, ...]
+    values: Float[np.ndarray, " k"]
+    covariance: Float[np.ndarray, "k k"]
+    held_out: dict[str, float]
+    history: pd.DataFrame
+    stats: dict[str, Any]
+    warnings: list[str]
+
+    @property
+    def field(self) -> Any:
+        """The field as a function of a `Point`, to be evaluated and differentiated; with several, all by name."""
+        return self.problem.field(unwrap(self.program))
+
+    def __call__(self, **coordinates: ArrayLike) -> xr.Dataset:
+        """Return the fields on the grid of these coordinates, a number or a one-dimensional array each.
+
+        Raises
+        ------
+        InputError
+            If a coordinate is missing, unknown, or lies outside the domain.
+        """
+        names = self.problem.domain.coordinates
+        axes = {name: np.atleast_1d(np.asarray(coordinates[name], float)) for name in names if name in coordinates}
+        _check_axes(axes, coordinates, names)
+        grid = np.stack(np.meshgrid(*(axes[name] for name in names), indexing="ij"), axis=-1)
+        points = grid.reshape(-1, len(names))
+        if not self.problem.domain.contains(points).any():
+            msg = "None of the points lies in the domain, and beyond it a fitted field means nothing."
+            raise InputError(msg)
+        inside = self.problem.domain.contains(points)
+        found = np.where(inside[:, None], np.asarray(self.problem.evaluate(self.program, points)), np.nan)
+        shaped = found.reshape(*grid.shape[:-1], -1)
+        fields = {field: (names, shaped[..., i]) for i, field in enumerate(self.problem.fields)}
+        return xr.Dataset(fields, coords=axes)
+
+    def prediction(self) -> Float[np.ndarray, "n fields"]:
+        """Return the fields at the observed points, in the order of ``problem.observations``."""
+        if self.problem.observations is None:
+            msg = "There are no observations. Call the fit with coordinates for the field elsewhere."
+            raise InputError(msg)
+        return np.asarray(self.problem.evaluate(self.program, self.problem.observations.points))
+
+    @property
+    def standard_errors(self) -> Float[np.ndarray, " k"]:
+        """Square roots of the covariance's diagonal."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def table(self, level: float = 0.95) -> pd.DataFrame:
+        """Return estimates, standard errors and limits of confidence (normal law), a row for each unknown number."""
+        if not 0 < level < 1:
+            msg = f"table(level={level}): expected a probability between 0 and 1, such as 0.95."
+            raise OptionError(msg)
+        away = st.norm.ppf(0.5 + level / 2) * self.standard_errors
+        columns = {
+            "value": self.values,
+            "standard_error": self.standard_errors,
+            "lower": self.values - away,
+            "upper": self.values + away,
+        }
+        return pd.DataFrame(columns, index=list(self.names))
+
+    def draw(self, field: str | None = None) -> "Figure":
+        """Draw the field and how the residuals fell; returns the figure."""
+        import matplotlib.pyplot as plt
+
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.2), layout="constrained")
+        draw_field(left, self, self.problem.fields[0] if field is None else field)
+        draw_history(right, self.history)
+        return figure
+
+    @property
+    def message(self) -> str:
+        """How the optimisation ended, in words."""
+        return self.stats["ended"]
+
+    def __repr__(self) -> str:
+        residual = f"equation's residual {self.held_out['equation']:.2g} on points held out"
+        told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<FieldFit: {', '.join(self.problem.fields)}, {residual}{told}>"
+
+    def __str__(self) -> str:
+        lines = [str(self.problem)]
+        lines += [f"{name}: root mean square {value:.2g} on points held out" for name, value in self.held_out.items()]
+        lines += [self.table().to_string(float_format="{:.5g}".format)] if self.names else []
+        spent = f"{counted(self.stats['steps'], 'step')}, {self.stats['seconds']:.0f} s. {self.message}"
+        return "\n".join([*lines, spent, *self.warnings])
+
+
+def _check_axes(axes: Mapping[str, np.ndarray], given: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in names:
+            msg = f"The field has no coordinate {name!r}. {did_you_mean(name, names)}"
+            raise InputError(msg)
+    missing = [name for name in names if name not in axes]
+    if missing:
+        msg = f"The field needs {', '.join(missing)} too: give a number or a one-dimensional array for each coordinate."
+        raise InputError(msg)
+    for name, axis in axes.items():
+        if axis.ndim != 1 or not axis.size:
+            msg = f"{name} has shape {axis.shape}; expected a number or a one-dimensional array."
+            raise InputError(msg)
+
+
+def function_of(fit: FieldFit) -> Any:
+    """Return a function from points, as rows, to the fields; for pictures."""
+    return lambda points: fit.problem.evaluate(fit.program, jnp.asarray(points))

@@ -1,0 +1,286 @@
+"""Partial differential equations joined to conditions and observations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from sciad._derivatives import Point
+from sciad._errors import InputError, did_you_mean
+from sciad._key import as_key
+from sciad._roles import fill, unwrap
+from sciad.models.domains import AbstractDomain
+from sciad.models.networks import MLP
+from sciad.models.probability import AbstractNoise, Normal
+from sciad.problems.ansatz import Carried, carried_by, distance, known_part, network_inputs
+from sciad.problems.conditions import AbstractCondition
+from sciad.problems.pde_checks import check_carried, check_conditions, check_equation
+from sciad.problems.scattered import Scattered, scattered
+
+Network = Callable[..., Any]  # (inputs, outputs, *, key) -> module from a vector to a vector
+FACE = 0.1  # points on a face, by those inside
+
+
+class PDEProgram(eqx.Module):
+    """A whole study of a field: its equation, its network, prescribed values and noise; the leaves carry the roles."""
+
+    equation: PyTree
+    network: PyTree
+    values: tuple[tuple[Any, ...], ...]
+    noise: dict[str, AbstractNoise]
+
+
+class Rows(NamedTuple):
+    """What the residuals of one group need: points, and beside each what belongs to it (a normal, observed values)."""
+
+    points: Float[np.ndarray | Array, "n d"]
+    beside: PyTree
+
+
+class Fields:
+    """The fields of an equation, each a function of a point, by name."""
+
+    def __init__(self, functions: Mapping[str, Callable[[Point], Array]]) -> None:
+        self._functions = dict(functions)
+
+    def __getattr__(self, name: str) -> Callable[[Point], Array]:
+        if name.startswith("__") or name == "_functions":
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Callable[[Point], Array]:
+        if name not in self._functions:
+            msg = f"There is no field {name!r}. {did_you_mean(name, self._functions)} Declare it in `fields`."
+            raise InputError(msg)
+        return self._functions[name]
+
+
+class PDEProblem:
+    r"""A partial differential equation on a domain, joined to conditions and observations.
+
+    .. math:: F(u, p) = 0 \text{ inside}, \quad B(u, p) = 0 \text{ on faces}, \quad y_k \sim \text{noise}(u(p_k))
+
+    Parameters
+    ----------
+    domain
+        Where the equation holds: `sciad.Box(x=(-1, 1), t=(0, 1))`, for instance.
+    conditions
+        Initial, boundary and periodic conditions: `sciad.Initial`, `Dirichlet`, `Neumann`, `Robin`, `Periodic`,
+        `Operator`.
+    fields
+        Names of the unknown functions. The equation is called as ``equation(u, p)``, with one function `u` of a
+        `sciad.Point` where there is one field, else with all by name, ``u.pressure(p)``; it returns one number, or
+        several in a tuple, that are to vanish.
+    network
+        A network builder ``(inputs, outputs, *, key) -> module``; default: `sciad.models.networks.MLP`, three hidden
+        layers of twenty tanh units.
+    data
+        Observed fields: variables of a dataset that has every coordinate of the domain, on a grid or in rows. Fields
+        and values that are missing are not observed.
+    noise
+        How observations scatter: a noise model for all fields, or one for each. Default: normal, of unknown scale.
+
+    Raises
+    ------
+    InputError
+        Data, names or conditions that do not fit together; each message names the remedy.
+
+    Examples
+    --------
+    >>> import sciad as sd
+    >>> problem = PDEProblem(sd.Box(x=(0, 1)), conditions=[sd.Dirichlet(0.0)])
+    >>> print(problem)
+    u on x in 0 .. 1: dirichlet on x_min, x_max (exact)
+    """
+
+    def __init__(
+        self,
+        domain: AbstractDomain,
+        *,
+        conditions: AbstractCondition | Sequence[AbstractCondition] = (),
+        fields: Sequence[str] = ("u",),
+        network: Network | None = None,
+        data: xr.Dataset | None = None,
+        noise: AbstractNoise | Mapping[str, AbstractNoise] | None = None,
+    ) -> None:
+        self.domain = domain
+        self.conditions = (conditions,) if isinstance(conditions, AbstractCondition) else tuple(conditions)
+        self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        self.network = MLP if network is None else network
+        check_conditions(domain, self.conditions, self.fields)
+        self.observations: Scattered | None = None if data is None else scattered(data, domain, self.fields)
+        self.noise = self._noises(noise)
+        self.carried: dict[str, Carried] = {f: carried_by(domain, self.conditions, f) for f in self.fields}
+        self.scales = check_carried(self)
+
+    def _noises(self, noise: AbstractNoise | Mapping[str, AbstractNoise] | None) -> dict[str, AbstractNoise]:
+        if self.observations is None:
+            return {}
+        there = np.asarray(self.observations.observed.any(axis=0))
+        seen = [field for field, any_ in zip(self.fields, there.tolist(), strict=True) if any_]
+        given = noise if isinstance(noise, Mapping) else {field: Normal() if noise is None else noise for field in seen}
+        missing = [field for field in seen if field not in given]
+        if missing:
+            msg = f"`noise` says nothing of {', '.join(missing)}, which is observed. Give each field a noise model."
+            raise InputError(msg)
+        for field in seen:
+            column = self.fields.index(field)
+            given[field].check(field, self.observations.values[self.observations.observed[:, column], column])
+        return {field: given[field] for field in seen}
+
+    # --- the program ---
+
+    def complete(self, program: PyTree, key: PRNGKeyArray | int = 0, *, network: Network | None = None) -> PDEProgram:
+        """Return the whole program: an equation gets a network, the prescribed values and the noise.
+
+        A whole program stays as it is, unless another `network` is to be built in.
+
+        Raises
+        ------
+        InputError
+            If the equation cannot be evaluated, or does not return numbers.
+        """
+        if not isinstance(program, PDEProgram):
+            values = tuple(condition.values() for condition in self.conditions)
+            program = PDEProgram(program, None, values, self.noise)
+        if program.network is None or network is not None:
+            inputs, _ = network_inputs(self.domain, self._periodic)
+            built = (network or self.network)(inputs, len(self.fields), key=as_key(key))
+            program = PDEProgram(program.equation, built, program.values, program.noise)
+        program = fill(program)
+        check_equation(self, program)
+        return program
+
+    @property
+    def _periodic(self) -> tuple[str, ...]:
+        found = {self.carried[field].periodic for field in self.fields}
+        return max(found, key=len, default=())
+
+    @property
+    def coordinate_of_input(self) -> Int[np.ndarray, " inputs"]:
+        """The number of the coordinate behind each number that a network sees."""
+        counts = [2 if name in self._periodic else 1 for name in self.domain.coordinates]
+        return np.repeat(np.arange(len(counts)), counts)
+
+    def field(self, plain: PDEProgram) -> Any:
+        """Return the fields of a program without roles, as an equation sees them."""
+        inputs = network_inputs(self.domain, self._periodic)[1]
+        functions = {}
+        for number, field in enumerate(self.fields):
+            carried = self.carried[field]
+            known = known_part(self.domain, carried, self.conditions, plain.values)
+            functions[field] = self._function(plain.network, inputs, number, carried, known)
+        return functions[self.fields[0]] if len(self.fields) == 1 else Fields(functions)
+
+    def _function(
+        self, network: Any, inputs: Callable[[Point], Array], number: int, carried: Carried, known: Any
+    ) -> Callable[[Point], Array]:
+        scale = self.scales[self.fields[number]]
+
+        def u(p: Point) -> Array:
+            learnt = scale * distance(self.domain, carried, p) * network(inputs(p))[number]
+            return learnt if known is None else known(p) + learnt
+
+        return u
+
+    # --- residuals ---
+
+    @property
+    def soft(self) -> dict[str, tuple[int, str]]:
+        """Conditions that are not carried by the ansatz, one for each face: number of the condition, and face."""
+        found = {}
+        for number, condition in enumerate(self.conditions):
+            exact = {i for field in self.fields for i, _ in self.carried[field].conditions}
+            if number in exact or condition.hard:
+                continue
+            for face in condition.faces(self.domain):
+                found[f"{type(condition).__name__.lower()} {number} on {face}"] = (number, face)
+        return found
+
+    def design(self, number: int, seed: int) -> dict[str, Rows]:
+        """Return so many quasi-random points inside, a tenth of it on each face with a soft condition, and the data."""
+        inside = self.domain.interior(number, seed)
+        rows = {"equation": Rows(inside, None)}
+        for i, (name, (_, face)) in enumerate(self.soft.items()):
+            points, normals = self.domain.surface(face, max(int(FACE * number), 1), seed + i + 1)
+            rows[name] = Rows(points, normals)
+        if self.observations is not None:
+            rows["data"] = Rows(self.observations.points, (self.observations.values, self.observations.observed))
+        return rows
+
+    def residual(self, group: str) -> Callable[[PDEProgram, Array, PyTree], Array]:
+        """Return ``(plain program, point, what is beside it) -> residuals`` of a group, as a vector."""
+        if group == "equation":
+            return self._of_equation
+        if group == "data":
+            return self._of_data
+        number, _ = self.soft[group]
+        return lambda plain, point, normal: self._of_condition(plain, point, normal, number)
+
+    def point(self, numbers: Float[Array, " d"]) -> Point:
+        """Return a point from its coordinates, in the order of the domain."""
+        return Point(dict(zip(self.domain.coordinates, numbers, strict=True)))
+
+    def _of_equation(self, plain: PDEProgram, point: Array, beside: None) -> Array:
+        del beside
+        return stacked(plain.equation(self.field(plain), self.point(point)))
+
+    def _of_condition(self, plain: PDEProgram, point: Array, normal: Array, number: int) -> Array:
+        condition, u = self.conditions[number], self.field(plain)
+        if len(self.fields) > 1 and condition.field != "*":
+            u = u[condition.field or self.fields[0]]
+        return jnp.stack(condition.misses(u, plain.values[number], self.point(point), normal))
+
+    def _of_data(self, plain: PDEProgram, point: Array, beside: tuple[Array, Array]) -> Array:
+        values, observed = beside
+        u, p = self.field(plain), self.point(point)
+        found = []
+        for number, field in enumerate(self.fields):
+            if field in plain.noise:
+                mean = (u if len(self.fields) == 1 else u[field])(p)
+                y = jnp.where(observed[number], values[number], mean)
+                found.append(jnp.where(observed[number], plain.noise[field].residual(mean, y), 0.0))
+        return jnp.stack(found)
+
+    def log_likelihood(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, ""]:
+        """Return the log-likelihood of the observations, given the fields at their points; no derivative by these."""
+        seen, total = self.observations, jnp.zeros(())
+        for number, field in enumerate(self.fields):
+            if seen is not None and field in plain.noise:
+                there = np.flatnonzero(seen.observed[:, number])
+                noise = plain.noise[field].distribution(mean[there, number])
+                total = total + jnp.sum(noise.log_prob(jnp.asarray(seen.values[there, number])))
+        return total
+
+    def evaluate(self, program: PDEProgram, points: Float[np.ndarray | Array, "n d"]) -> Float[Array, "n fields"]:
+        """Return the fields at points, which have a column for each coordinate of the domain."""
+        u, names = self.field(unwrap(program)), self.fields
+
+        def one(point: Array) -> Array:
+            p = self.point(point)
+            return jnp.stack([(u if len(names) == 1 else u[name])(p) for name in names])
+
+        return jax.vmap(one)(jnp.asarray(points))
+
+    def __str__(self) -> str:
+        limits = zip(self.domain.coordinates, self.domain.bounds, strict=True)
+        where = ", ".join(f"{name} in {low:g} .. {high:g}" for name, (low, high) in limits)
+        lines = [f"{', '.join(self.fields)} on {where}"]
+        soft = {number for number, _ in self.soft.values()}
+        told = []
+        for number, condition in enumerate(self.conditions):
+            how = "by points" if number in soft else "exact"
+            told.append(f"{type(condition).__name__.lower()} on {', '.join(condition.faces(self.domain))} ({how})")
+        seen = [] if self.observations is None else [f"{int(self.observations.observed.sum())} observations"]
+        return ": ".join([*lines, "; ".join([*told, *seen])] if told or seen else lines)
+
+
+def stacked(out: Any) -> Array:
+    """Return what an equation returned as a vector."""
+    parts = out.values() if isinstance(out, Mapping) else out if isinstance(out, tuple | list) else (out,)
+    return jnp.stack([jnp.asarray(part) for part in parts])

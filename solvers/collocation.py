@@ -1,0 +1,226 @@
+"""Least squares on points that are exchanged now and then, judged on points that are never trained on."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from sciad._errors import OptionError
+from sciad.solvers.gauss_newton import GaussNewton
+
+Report = Callable[[int, float, float, float], None]  # steps, seconds, residuals trained on and least of those held out
+STALLED = 0.98  # of the least residual held out: rounds that do not fall below it have gained nothing
+
+
+class Posed(Protocol):
+    """What a problem must offer; all of it is compiled by the solver."""
+
+    def residuals(self, location: Any, setting: Any) -> Any:
+        """Return residuals and None."""
+        ...
+
+    def linearised(self, location: Any, setting: Any) -> Any:
+        """Return their Jacobian, and residuals and None."""
+        ...
+
+    def root_mean_squares(self, location: Any, setting: Any) -> Any:
+        """Return the root mean square of each group's residuals."""
+        ...
+
+
+class Collocated(NamedTuple):
+    """Where a collocation ended: the location of the least residual on points held out, and how it came there.
+
+    `history` has a row for each round: steps, seconds, root mean squares of the residuals trained on and held out.
+    """
+
+    location: Float[Array, " p"]
+    held_out: dict[str, float]
+    history: Float[np.ndarray, "rounds 4"]
+    stats: dict[str, Any]
+
+
+class Collocation(eqx.Module):
+    """Damped Gauss-Newton on quasi-random points, held for a while and then drawn anew.
+
+    Parameters
+    ----------
+    points
+        How many inside the domain.
+    hold
+        Accepted steps with the same points. Points that change at every step leave nothing to converge to.
+    budget
+        Seconds, compilation included, after which it ends.
+    max_steps
+        Steps after which it ends.
+    adaptive
+        Whether new points are drawn by the size of the residual, from eight times as many candidates.
+    tolerance
+        Root mean square of all residuals on points held out, at which it ends.
+    patience
+        Rounds without gain on the points held out, after which it ends.
+    engine
+        The least-squares solver of the steps.
+    """
+
+    points: int = eqx.field(static=True)
+    hold: int = eqx.field(static=True)
+    budget: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    adaptive: bool = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
+    patience: int = eqx.field(static=True)
+    engine: GaussNewton
+
+    def __init__(
+        self,
+        *,
+        points: int = 3000,
+        hold: int = 60,
+        budget: float = 120.0,
+        max_steps: int = 20_000,
+        adaptive: bool = True,
+        tolerance: float = 0.0,
+        patience: int = 5,
+        engine: GaussNewton | None = None,
+    ) -> None:
+        counts = {"points": points, "hold": hold, "max_steps": max_steps, "patience": patience}
+        for name, value in {**counts, "budget": budget}.items():
+            if not value > 0:
+                msg = f"Collocation({name}={value}): expected a positive number."
+                raise OptionError(msg)
+        self.points, self.hold, self.budget, self.max_steps = points, hold, float(budget), max_steps
+        self.adaptive, self.tolerance, self.patience = adaptive, float(tolerance), patience
+        self.engine = GaussNewton(1e-15, 1e-15, form="normal", scaled=False) if engine is None else engine
+
+    def solve(
+        self,
+        posed: Posed,
+        location: Float[Array, " p"],
+        settings: Callable[[int, Float[Array, " p"]], PyTree],
+        report: Report | None = None,
+        *,
+        ramp: int = 0,
+    ) -> Collocated:
+        """Descend from `location`; ``settings(round, location)`` gives new points, round -1 those held out.
+
+        In the first `ramp` rounds the setting becomes harder, and the last is the best. Ctrl-C ends it with the best so
+        far.
+        """
+        search = _Search(self, posed, settings, location, ramp)
+        try:
+            while not search.over:
+                search.round(report)
+        except KeyboardInterrupt:
+            search.interrupted = True
+            search.judge()
+        return search.outcome()
+
+
+class _Search:
+    """The loop about the compiled steps."""
+
+    def __init__(
+        self, settings: Collocation, posed: Posed, draw: Callable[..., PyTree], location: Array, ramp: int
+    ) -> None:
+        self._settings, self._posed, self._draw = settings, posed, draw
+        self._began = time.perf_counter()
+        self._location, self._best, self._damping = location, location, jnp.asarray(settings.engine.damping)
+        self._least, self._held_out, self._trained = np.inf, {}, np.inf
+        self._steps = self._rounds = self._idle = 0
+        self._ramp = ramp
+        self._compiling, self._ended = 0.0, ""
+        self._history: list[tuple[float, ...]] = []
+        self.interrupted = False
+        self.judge()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._began
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop; why is kept."""
+        settings = self._settings
+        reasons = {
+            "The residual on points held out is below the tolerance.": self._least <= settings.tolerance,
+            "No round gained anything on points held out.": self._idle >= settings.patience,
+            "The budget of seconds was spent.": self.seconds >= settings.budget,
+            "The greatest number of steps was made.": self._steps >= settings.max_steps,
+        }
+        self._ended = next((reason for reason, true in reasons.items() if true), "")
+        return bool(self._ended)
+
+    def round(self, report: Report | None) -> None:
+        """Descend on new points for as long as they are held."""
+        settings, engine = self._settings, self._settings.engine
+        setting = self._draw(self._rounds, self._location)
+        state = _begun(engine, self._posed, self._location, setting, self._damping)
+        hold = settings.hold if self._rounds >= self._ramp else max(settings.hold // 2, 1)
+        limit = self._steps + 4 * hold
+        while not bool(state.done) and int(state.accepted) <= hold and self._steps < limit:
+            self._location, state = _stepped(engine, self._posed, self._location, setting, state)
+            self._steps += 1
+            if self._steps == 1:
+                self._compiling = self.seconds
+            if report is not None:
+                report(self._steps, self.seconds, _root(state), self._least)
+            if self.seconds >= settings.budget:
+                break
+        self._damping = jnp.minimum(state.damping, jnp.asarray(engine.damping))
+        self._trained = _root(state)
+        self._rounds += 1
+        self.judge()
+
+    def judge(self) -> None:
+        """Hold the location against points never trained on."""
+        setting = self._draw(-1, self._location)
+        found = {name: float(value) for name, value in judged(self._posed, self._location, setting).items()}
+        now = float(np.sqrt(sum((float(setting.weights[name]) * value) ** 2 for name, value in found.items())))
+        self._history.append((self._steps, self.seconds, self._trained, now))
+        rising = self._rounds <= self._ramp
+        self._idle = 0 if rising or now < STALLED * self._least else self._idle + 1
+        if rising or now < self._least:
+            self._best, self._least, self._held_out = self._location, now, found
+
+    def outcome(self) -> Collocated:
+        """Return the best."""
+        ended = "Interrupted." if self.interrupted else self._ended
+        stats = {
+            "steps": self._steps,
+            "rounds": self._rounds,
+            "seconds": self.seconds,
+            "compile_seconds": self._compiling,
+            "ended": ended,
+        }
+        return Collocated(self._best, self._held_out, np.array(self._history), stats)
+
+
+def _root(state: Any) -> float:
+    return float(np.sqrt(2 * float(state.at.cost)))
+
+
+@eqx.filter_jit
+def _begun(engine: GaussNewton, posed: Posed, location: Array, setting: PyTree, damping: Array) -> Any:
+    options = {"jac": posed.linearised}
+    residuals, nothing = jax.eval_shape(posed.residuals, location, setting)
+    state = engine.init(posed.residuals, location, setting, options, residuals, nothing, frozenset())
+    return eqx.tree_at(lambda s: s.damping, state, damping)
+
+
+@eqx.filter_jit
+def _stepped(engine: GaussNewton, posed: Posed, location: Array, setting: PyTree, state: Any) -> tuple[Array, Any]:
+    location, state, _ = engine.step(posed.residuals, location, setting, {"jac": posed.linearised}, state, frozenset())
+    return location, state
+
+
+@eqx.filter_jit
+def judged(posed: Posed, location: Array, setting: PyTree) -> PyTree:
+    """Return the root mean square of each group's residuals."""
+    return posed.root_mean_squares(location, setting)
