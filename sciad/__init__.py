@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sciad._sindy import Discovery, Formula, sindy
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
+    from sciad.models.domains import Ball, Box, Disk, Polygon
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
     from sciad.problems import (
         Dirichlet,
@@ -70,6 +71,7 @@ _HOMES = {
     "sciad._sindy": ("Discovery", "Formula", "sindy"),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
+    "sciad.models.domains": ("Ball", "Box", "Disk", "Polygon"),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": (
         "Dirichlet",
@@ -111,9 +113,12 @@ __all__ = [
     "ODE",
     "RESULTS",
     "SDE",
+    "Ball",
+    "Box",
     "Collocation",
     "Dirichlet",
     "Discovery",
+    "Disk",
     "Doses",
     "FieldFit",
     "Fit",
@@ -137,6 +142,7 @@ __all__ = [
     "Param",
     "Periodic",
     "Point",
+    "Polygon",
     "Posterior",
     "PrecisionWarning",
     "Profile",

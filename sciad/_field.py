@@ -1,7 +1,7 @@
 """A fitted field: what a `PDEProblem` and an equation came to."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ class FieldFit:
         """The field as a function of a `Point`, to be evaluated and differentiated; with several, all by name."""
         return self.problem.field(unwrap(self.program))
 
-    def __call__(self, **coordinates: ArrayLike) -> xr.Dataset:
+    def __call__(self, **coordinates: ArrayLike | Sequence[float]) -> xr.Dataset:
         """Return the fields on the grid of these coordinates, a number or a one-dimensional array each.
 
         Raises

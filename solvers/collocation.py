@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ Report = Callable[[int, float, float, float], None]  # steps, seconds, residuals
 STALLED = 0.98  # of the least residual held out: rounds that do not fall below it have gained nothing
 
 
+@runtime_checkable
 class Posed(Protocol):
     """What a problem must offer; all of it is compiled by the solver."""
 

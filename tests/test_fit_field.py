@@ -1,0 +1,173 @@
+"""Fields fitted to equations with known solutions."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from numpyro.distributions import constraints
+
+import sciad as sd
+from sciad.models.networks import MLP
+
+LINE = sd.Box(x=(0, 1))
+SMALL = functools.partial(MLP, width=8, depth=2)
+QUICK = sd.Collocation(points=64, hold=30, budget=60.0, patience=2, max_steps=300)
+
+
+def rel_l2(fit, exact, **axes):
+    found = fit(**axes)["u"].to_numpy()
+    true = exact(*np.meshgrid(*axes.values(), indexing="ij"))
+    return float(np.linalg.norm(found - true) / np.linalg.norm(true))
+
+
+def poisson(u, p):
+    return sd.laplacian(u, "x", "y")(p) + 2 * jnp.pi**2 * jnp.sin(jnp.pi * p.x) * jnp.sin(jnp.pi * p.y)
+
+
+def test_linear_equations_are_solved_to_rounding():
+    problem = sd.PDEProblem(sd.Box(x=(0, 1), y=(0, 1)), conditions=[sd.Dirichlet(0.0)])
+    fit = sd.fit(problem, poisson, solver=sd.LastLayer(width=200, points=600), progress=False)
+    grid = np.linspace(0, 1, 21)
+    assert rel_l2(fit, lambda x, y: np.sin(np.pi * x) * np.sin(np.pi * y), x=grid, y=grid) < 1e-9
+    assert fit.held_out["equation"] < 1e-6
+    assert fit.message.startswith("Linear: 200 random features")
+    assert "equation: root mean square" in str(fit)
+
+
+def test_slopes_and_mixed_conditions_are_met():
+    problem = sd.PDEProblem(LINE, conditions=[sd.Neumann(-1.0, "x_min"), sd.Robin(5.0, "x_max", a=1.0, b=1.0)])
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "x", "x")(p) - 2.0, progress=False)
+    # u = x² + x + c with -u'(0) = -1 and u(1) + u'(1) = 2 + c + 3 = 5
+    assert rel_l2(fit, lambda x: x**2 + x, x=np.linspace(0, 1, 11)) < 1e-9
+
+
+def test_nonlinear_equations_are_solved_to_many_digits():
+    # u'' = 2 u³ has the solution 1/(1 + x)
+    problem = sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min"), sd.Dirichlet(0.5, "x_max")], network=SMALL)
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "x", "x")(p) - 2 * u(p) ** 3, solver=QUICK, progress=False)
+    assert rel_l2(fit, lambda x: 1 / (1 + x), x=np.linspace(0, 1, 21)) < 1e-8
+    assert fit.warnings == []
+    assert fit.held_out["equation"] < 1e-6
+    derivative = sd.d(fit.field, "x")(sd.Point({"x": 0.5}))
+    assert float(derivative) == pytest.approx(-1 / 1.5**2, abs=1e-6)
+
+
+class Decay(eqx.Module):
+    rate: sd.Param = sd.param(1.0, constraint=constraints.positive)
+
+    def __call__(self, u, p):
+        return sd.d(u, "x")(p) + self.rate * u(p)
+
+
+def noisy(number=200, scale=0.05, seed=1):
+    x = np.linspace(0, 1, number)
+    y = 2 * np.exp(-3 * x) + scale * np.random.default_rng(seed).standard_normal(number)
+    return xr.Dataset({"u": ("x", y)}, coords={"x": x})
+
+
+def test_unknown_numbers_have_the_errors_of_least_squares():
+    # The equation has the solution a exp(-k x): the fit is that of this curve by nonlinear least squares.
+    from scipy.optimize import curve_fit
+
+    data = noisy()
+    problem = sd.PDEProblem(LINE, data=data, network=SMALL)
+    fit = sd.fit(problem, Decay(), solver=QUICK, progress=False)
+    x, y = data["x"].to_numpy(), data["u"].to_numpy()
+    best, covariance = curve_fit(lambda x, a, k: a * np.exp(-k * x), x, y, p0=(1.0, 1.0))
+    assert fit.names == ("rate", "noise.u.scale")
+    error = np.sqrt(covariance[1, 1])
+    assert fit.values[0] == pytest.approx(best[1], abs=0.1 * error)
+    assert fit.standard_errors[0] == pytest.approx(error, rel=0.05)
+    scale = np.sqrt(np.mean((y - best[0] * np.exp(-best[1] * x)) ** 2))
+    assert fit.values[1] == pytest.approx(scale, rel=0.01)
+    assert fit.standard_errors[1] == pytest.approx(scale / np.sqrt(2 * x.size), rel=0.05)
+    assert fit.prediction().shape == (200, 1)
+    assert "rate" in str(fit)
+
+
+def test_a_fit_goes_on_from_a_program():
+    problem = sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min")], network=SMALL)
+    short = sd.Collocation(points=64, max_steps=5, hold=5)
+    first = sd.fit(problem, lambda u, p: sd.d(u, "x")(p) + u(p) ** 2, solver=short, progress=False)
+    second = sd.fit(problem, first.program, solver=short, progress=False)
+    assert second.held_out["equation"] < 1.001 * first.held_out["equation"]  # the best is kept
+    assert first.message == "The greatest number of steps was made."
+
+
+def test_an_interrupt_keeps_the_best(monkeypatch):
+    from sciad._progress import Progress
+
+    def update(*arguments):
+        if "step 3," in arguments[-1]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "update", update)
+    problem = sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min")], network=SMALL)
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "x")(p) + u(p) ** 2, solver=QUICK, progress=False)
+    assert fit.message == "Interrupted."
+    assert fit.stats["steps"] == 3
+    assert any("not solved" in warning for warning in fit.warnings)
+
+
+@pytest.fixture(scope="module")
+def straight():
+    with jax.numpy_dtype_promotion("strict"):
+        problem = sd.PDEProblem(sd.Box(x=(0, 1), y=(0, 2)), conditions=[sd.Dirichlet(lambda p: p.x + p.y)])
+        return sd.fit(problem, plate, solver=sd.LastLayer(width=20, points=50), progress=False)
+
+
+def plate(u, p):
+    return sd.laplacian(u, "x", "y")(p)
+
+
+def test_fields_are_datasets(straight):
+    found = straight(x=[0.0, 0.5], y=1.0)
+    assert found["u"].dims == ("x", "y")
+    assert found["u"].to_numpy().ravel().tolist() == pytest.approx([1.0, 1.5], abs=1e-9)
+    assert np.isnan(straight(x=[0.5, 3.0], y=1.0)["u"].to_numpy()).ravel().tolist() == [False, True]
+    assert repr(straight).startswith("<FieldFit: u, equation's residual")
+    figure = straight.draw()
+    assert len(figure.axes) == 3
+
+
+ELSEWHERE = {
+    "unknown coordinates": ({"x": 0.5, "y": 1.0, "z": 0.0}, "no coordinate 'z'"),
+    "too few": ({"x": 0.5}, "needs y too"),
+    "grids": ({"x": np.zeros((2, 2)), "y": 1.0}, r"shape \(2, 2\)"),
+    "all outside": ({"x": 5.0, "y": 1.0}, "None of the points lies in the domain"),
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_no_field_at(kind, straight):
+    axes, words = ELSEWHERE[kind]
+    with pytest.raises(sd.InputError, match=words):
+        straight(**axes)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_be_fitted(straight):
+    problem = straight.problem
+    with pytest.raises(sd.OptionError, match=r"solved by sd\.Collocation or sd\.LastLayer"):
+        sd.fit(problem, plate, solver=sd.LeastSquares())
+    with pytest.raises(sd.OptionError, match="are of an ODEProblem"):
+        sd.fit(problem, plate, starts=3)
+    with pytest.raises(sd.InputError, match=r"not\. Take sd\.Collocation"):
+        sd.fit(problem, lambda u, p: u(p) ** 2, solver=sd.LastLayer())
+    with pytest.raises(sd.InputError, match="rate are unknown, and there are no data"):
+        sd.fit(sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min")]), Decay(), progress=False)
+    with pytest.raises(sd.InputError, match="no observations"):
+        straight.prediction()
+    wide = functools.partial(MLP, width=300)
+    with pytest.raises(sd.InputError, match="GB for dense Gauss-Newton"):
+        sd.fit(sd.PDEProblem(LINE, network=wide), lambda u, p: u(p) ** 2 - 1, progress=False)
+    with pytest.raises(sd.OptionError, match=r"budget=-1.*positive"):
+        sd.Collocation(budget=-1)
+    with pytest.raises(sd.OptionError, match=r"width=0.*positive"):
+        sd.LastLayer(width=0)
+    with pytest.raises(sd.OptionError, match="between 0 and 1"):
+        straight.table(level=95)
