@@ -39,11 +39,11 @@ class AbstractPlanar(AbstractDomain):
     @property
     def volume(self) -> float:
         r"""The area, :math:`\frac12\oint x\,dy - y\,dx`."""
-        return sum(edge.area for edge in self.edges)
+        return float(sum(edge.area for edge in self.edges))
 
     def measure(self, face: str) -> float:
         """Return the length of a face."""
-        return sum(edge.length for edge in self._on(face))
+        return float(sum(edge.length for edge in self._on(face)))
 
     def numbers(self, face: str | None) -> int:
         """Return two numbers inside, one on a face."""
