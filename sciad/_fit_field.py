@@ -30,6 +30,7 @@ FINE = 1e-6  # of the equation's residual without any solution: what a linear so
 WEIGHTS = (1.0, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the equation beside data, from round to round
 FIRST_NOISE = 0.1  # of the scatter of the data
 SEEDS = 1000  # from one round to the next: each group of points takes one
+WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
 LOOSE = 1e-12  # of the largest singular value: what the data say nothing of is as wide as that
 POOR, BENT = 1e-3, 1e-5  # residuals on points held out by those at the start, that are told; and if they are also
 APART = 10.0  # times larger than those trained on
@@ -229,20 +230,29 @@ def _described(problem: PDEProblem, posed: Collocated, found: Found, setting: Se
     natural = Natural(posed.full, lambda path: path.removeprefix("equation."))
     program, values, slopes = natural.at(vector)
     known = [i for i, name in enumerate(natural.names) if not name.startswith("network.")]
-    covariance = np.full((len(known), len(known)), np.nan)
+    covariance, told = np.full((len(known), len(known)), np.nan), _warnings(found, setting)
+    names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
     if setting is not None and known and problem.observations is not None:
-        covariance = _covariance(posed, found.location, setting, np.asarray(slopes)[known])
+        whole = _covariance(posed, found.location, setting, np.concatenate([slopes, np.eye(vector.size)]))
+        covariance = whole[: len(known), : len(known)]
+        told += _undetermined(names, slopes, np.sqrt(np.diag(whole)[len(known) :]))
     return FieldFit(
         problem=problem,
         program=program,
-        names=tuple(natural.names[i] for i in known),
+        names=names,
         values=np.asarray(values)[known],
         covariance=covariance,
         held_out=found.held_out,
         history=pd.DataFrame(found.history, columns=["steps", "seconds", "trained", "held_out"]),
         stats=found.stats,
-        warnings=_warnings(found, setting),
+        warnings=told,
     )
+
+
+def _undetermined(names: tuple[str, ...], slopes: np.ndarray, errors: np.ndarray) -> list[str]:
+    """Return a warning for each number whose error, in unconstrained units, is a factor of e² or more."""
+    wide = [name for name, slope in zip(names, slopes, strict=True) if errors[np.argmax(np.abs(slope))] > WIDE]
+    return [f"The data do not determine {name}: fix it, add data, or bound it." for name in wide]
 
 
 def _covariance(posed: Collocated, location: Array, setting: Setting, slopes: np.ndarray) -> np.ndarray:
@@ -274,7 +284,9 @@ def _curvature(posed: Collocated, location: Array, setting: Setting) -> Array:
 def _warnings(found: Found, setting: Setting | None) -> list[str]:
     """Return what makes the answer doubtful."""
     told = []
-    rounds, started, ended = len(found.history), found.history[0][-1], found.history[-1]
+    rounds, ended = len(found.history), found.history[-1]
+    started = found.stats.get("unsolved", found.history[0][-1])
+    ended = ended if setting is not None else np.array([*ended[:3], found.held_out["equation"]])
     if setting is not None and rounds <= len(WEIGHTS) and "data" in found.held_out:
         told.append(
             "The equation was still being tightened when the fit ended: estimates lean on the data too much, and their "

@@ -18,6 +18,7 @@ FACTORS = (0.25, 0.5, 2.0, 4.0)  # for each coordinate in turn, tried then
 SWEEPS = 3  # over the coordinates at most
 NEAR = (1.0, 0.6, 1.6)  # factors of the best scales, tried with all features
 SMALL = 0.4  # share of features and points with which scales are compared
+ROUNDING = 1e-12  # of the residual without a solution: nothing is gained below it
 RANK = 1e-15  # of the largest singular value: what is smaller is rounding
 
 Pose = Callable[[Float[np.ndarray, " d"], int], tuple[Posed, Float[Array, " p"]]]
@@ -68,14 +69,15 @@ class LastLayer(eqx.Module):
         best = min((np.full(coordinates, scale) for scale in SCALES), key=search.held_out)
         for _ in range(SWEEPS if coordinates > 1 else 0):
             before = best
-            for axis in range(coordinates):
+            for axis in range(coordinates if search.held_out(best) > ROUNDING * search.unsolved else 0):
                 factors = np.ones((len(FACTORS) + 1, coordinates))
                 factors[1:, axis] = FACTORS
                 best = min((best * factor for factor in factors), key=search.held_out)
             if np.array_equal(best, before):
                 break
         search.size(self.width, self.points)
-        best = min((best * factor for factor in NEAR), key=search.held_out)
+        fine = search.held_out(best) <= ROUNDING * search.unsolved
+        best = min((best * factor for factor in NEAR[: 1 if fine else None]), key=search.held_out)
         words = ", ".join(f"{scale:.3g}" for scale in best)
         return search.outcome(best, f"Linear: {self.width} random features of scale {words}, one least-squares solve.")
 
@@ -90,7 +92,7 @@ class _Search:
         self._began, self._history, self._compiling = time.perf_counter(), [], 0.0
         self._width, self._train, self._held = 0, None, None
         self._found: dict[tuple[float, ...], tuple[float, Posed, Array, dict[str, float]]] = {}
-        self._unsolved = np.inf
+        self.unsolved = np.inf
 
     def size(self, width: int, points: int) -> None:
         """Choose how many features and points; what was found with others is forgotten."""
@@ -102,7 +104,7 @@ class _Search:
         place = tuple(scales.tolist())
         if place not in self._found:
             posed, start = self._pose(scales, self._width)
-            self._unsolved = float(judged(posed, start, self._held)["equation"])
+            self.unsolved = float(judged(posed, start, self._held)["equation"])
             location, trained = _solved(posed, start, self._train)
             out = {name: float(value) for name, value in judged(posed, location, self._held).items()}
             total = float(np.sqrt(sum(value**2 for value in out.values())))
@@ -123,7 +125,7 @@ class _Search:
             "seconds": time.perf_counter() - self._began,
             "compile_seconds": self._compiling,
             "scales": scales.tolist(),
-            "unsolved": self._unsolved,
+            "unsolved": self.unsolved,
             "ended": words,
         }
         return posed, Collocated(location, out, np.array(self._history), stats)
