@@ -83,12 +83,13 @@ def residual_array(parts: Separation, found: Estimate) -> np.ndarray:
     return residuals
 
 
-def _scores(parts: Separation, found: Estimate) -> np.ndarray:
+def scores(parts: Separation, found: Estimate) -> np.ndarray:
+    """Return the residuals as scores, standard normal if the model is right; NaN where nothing was observed."""
     observed = parts.problem.observations.observed
     if not np.isfinite(found.loss):
         return np.full(observed.shape, np.nan)
-    scores = eqx.filter_jit(parts.scores)(jnp.asarray(found.noise), found.point.at.predictions)
-    return np.where(observed, scores, np.nan)
+    each = eqx.filter_jit(parts.scores)(jnp.asarray(found.noise), found.point.at.predictions)
+    return np.where(observed, each, np.nan)
 
 
 def diagnose(parts: Separation, found: Estimate, effective: float) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def diagnose(parts: Separation, found: Estimate, effective: float) -> dict[str, 
         "log_likelihood": -minus,
         "aic": 2 * minus + 2 * parameters,
         "bic": 2 * minus + float(np.log(n)) * parameters,
-        "residual_tests": residual_tests(parts.problem.fields, residuals, _scores(parts, found)),
+        "residual_tests": residual_tests(parts.problem.fields, residuals, scores(parts, found)),
     }
 
 

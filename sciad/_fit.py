@@ -1,7 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
-from typing import overload
+from typing import Any, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from sciad._account import (
     resting,
     weighted_jacobian,
 )
+from sciad._data_remarks import of_data, of_resets
 from sciad._errors import InputError, OptionError
 from sciad._field import FieldFit
 from sciad._fit_field import fit_field
@@ -64,7 +65,7 @@ def fit(
     problem: ODEProblem | PDEProblem,
     program: PyTree,
     *,
-    solver: LeastSquares | Collocation | LastLayer | None = None,
+    solver: Any = None,
     starts: int | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
@@ -177,6 +178,7 @@ def fit(
     natural = Natural(full, problem.label)
     fitted, values, slopes = natural.at(vector)
     diagnostics = diagnose(parts, found, effective) | {"condition_number": condition}
+    of_what = [*of_data(parts, found, diagnostics), *of_resets(parts, found)]
     told = remarks(parts, natural, found, covariance, rests, diagnostics)
     return Fit(
         problem=problem,
@@ -189,7 +191,7 @@ def fit(
         loss=found.loss,
         result=found.result,
         stats=found.stats,
-        warnings=[*ending(problem, fitted, found, diagnostics), *warnings, *told],
+        warnings=[*ending(problem, fitted, found, diagnostics), *of_what, *warnings, *told],
         _natural=natural,
         _parts=parts,
         _vector=vector,

@@ -189,9 +189,12 @@ class Fit:
         state = "converged" if self.diagnostics["converged"] else "not converged"
         counts = f"{counted(len(self.names), 'parameter')}, {counted(self.diagnostics['observations'], 'observation')}"
         told = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        state += ", priors counted" if self._parts.penalty is not None else ""
         return f"<Fit: {counts}, {state}, negative log-likelihood {-self.diagnostics['log_likelihood']:.6g}{told}>"
 
     def __str__(self) -> str:
         table = self.table().to_string(float_format="{:.4g}".format)
-        lines = [table, f"negative log-likelihood {-self.diagnostics['log_likelihood']:.4f}", self.message]
+        counted_in = " (priors counted in the estimates)" if self._parts.penalty is not None else ""
+        loss = f"negative log-likelihood {-self.diagnostics['log_likelihood']:.4f}{counted_in}"
+        lines = [table, loss, self.message]
         return "\n".join(lines + [text for text in self.warnings if text != self.message])

@@ -10,6 +10,8 @@ from jaxtyping import PyTree
 from numpyro.distributions.transforms import IdentityTransform
 from scipy.optimize import brentq
 
+from sciad._account import scores
+from sciad._data_remarks import SUSPECT, other_noise, outliers
 from sciad._regression import Natural
 from sciad._results import RESULTS
 from sciad.problems.separation import Separation
@@ -20,14 +22,12 @@ NO_PARAMETER = (
     "`rate: sd.Param = sd.param(...)` in an eqx.Module."
 )
 STOPPED = "Stopped by the user: this is the best of the first descents, of which {} were done."
-RIVAL, APART = 2.0, 1.0  # a rival is so near in log-likelihood, and so many standard errors away
+RIVAL, APART = 2.0, 2.0  # a rival is so near in log-likelihood, and so many standard errors away
+ABSURD = 1e9  # ratio of a rival's number to the answer's that is no answer
 LISTED = 12  # values of a rival that are told
 ONE_SIDED = 2.706  # rise in deviance at a limit that holds with 95 %, where there is but one side
 NEGLIGIBLE = 1e-3  # size of residuals, in standard deviations of the noise, that no longer matter
-OTHER_UNITS = 100.0  # ratio of data to predictions from which their units are in doubt
-CONSTANT = 5  # data of one size that are no chance
 VAGUE = 10.0  # standard error in unconstrained space, as of a logarithm, that determines nothing
-SUSPECT = 1e-3  # p-value of a test of the residuals below which the reader is told
 
 
 def remarks(
@@ -41,13 +41,12 @@ def remarks(
     """Yield what a reader of a fit must know, with its covariance in unconstrained space and what rests on a rim."""
     if "interrupted" in found.stats:
         yield STOPPED.format(len(found.others) + 1)
-    yield from _of_data(parts, found, diagnostics)
     yield from _rims(parts, found, rests)
     yield from _vague(parts, covariance)
     yield from _hierarchies(parts, found.loss, covariance)
     yield from _poisson(parts, found, covariance)
-    yield from _of_residuals(diagnostics)
-    yield from _rivals(parts, natural, found)
+    yield from _of_residuals(parts, diagnostics, scores(parts, found))
+    yield from _rivals(parts, natural, found, covariance)
     if not any(name.startswith("model.") for name in parts.full.names):
         yield NO_PARAMETER
 
@@ -58,8 +57,8 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
     what = problem.impossible(program) if bool(found.result == RESULTS.no_valid_start) else ""
     if what:
         return [
-            f"The fit did not converge: {what}, which is impossible for its noise. Take a noise model that allows it, "
-            "such as sd.Normal(), or leave that observation out."
+            f"The fit did not converge: {what}, which is impossible for its noise. Is a dose missing, or does a state "
+            "begin at zero? Else take a noise model that allows it, such as sd.Normal(), or leave that observation out."
         ]
     reason = RESULTS[found.result] or (
         f"it stopped {diagnostics['distance']:.2g} standard errors from where the loss is flat. Try other starts, or "
@@ -68,32 +67,6 @@ def ending(problem: Any, program: PyTree, found: Estimate, diagnostics: dict[str
     if problem.resets and bool(found.result == RESULTS.no_valid_start):
         reason += " With resets, more of them than `most` are a failed solve too."
     return [f"The fit did not converge: {reason}"]
-
-
-def _of_data(parts: Separation, found: Estimate, diagnostics: dict[str, Any]) -> Iterator[str]:
-    """Say which data are all alike, and which are of another size than their predictions."""
-    seen = parts.problem.observations
-    for i, field in enumerate(parts.problem.fields):
-        there = seen.observed[..., i]
-        data = seen.values[..., i][there]
-        if data.size >= CONSTANT and np.ptp(data) == 0 and not parts.problem.inputs:
-            scatter = ", and no scatter from which its errors could" if parts.noise.size else ""
-            yield (
-                f"All {data.size} observations of {field} are {data[0]:g}: they hold no change from which an equation "
-                f"could be learnt{scatter}."
-            )
-        ill = diagnostics["residual_tests"][field]["p_independent"] < SUSPECT
-        if not (ill and np.isfinite(found.loss)):
-            continue
-        _, prediction = found.point.at.predictions
-        predicted = np.abs(np.asarray(prediction.mean)[..., i][there])
-        ratio = np.sqrt(np.mean(data**2) / np.mean(predicted**2)) if np.any(predicted) else 1.0
-        each = np.median(np.abs(data)) / max(np.median(predicted), np.finfo(float).tiny)
-        if ratio > 0 and min(abs(np.log(ratio)) / np.log(OTHER_UNITS), abs(np.log(max(each, 1e-300)))) > 1:
-            yield (
-                f"The data of {field} are about {ratio:.1g} times what the equation predicts. Are the data, the "
-                "initial values and the parameters in the same units?"
-            )
 
 
 def _vague(parts: Separation, covariance: np.ndarray) -> Iterator[str]:
@@ -161,20 +134,28 @@ def _poisson(parts: Separation, found: Estimate, covariance: np.ndarray) -> Iter
             )
 
 
-def _rivals(parts: Separation, natural: Natural, found: Estimate) -> list[str]:
-    """Say which other optima were met that fit nearly as well."""
+def _rivals(parts: Separation, natural: Natural, found: Estimate, covariance: np.ndarray) -> list[str]:
+    """Say which other optima were met that fit nearly as well, in numbers that differ by more than their errors."""
     here, jacobian = np.asarray(found.point.location), np.asarray(found.point.at.jacobian)
+    errors = np.sqrt(np.diag(covariance))[parts.location]
+    _, best, _ = natural.at(np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise))))
     told, seen = [], [here]
+
+    def near(one: np.ndarray, other: np.ndarray) -> bool:
+        away = np.abs(one - other) / errors
+        return bool(np.linalg.norm(jacobian @ (one - other)) < APART or np.nanmax(away, initial=0.0) < APART)
+
     for other in sorted(found.others, key=lambda t: t.loss):
         there = np.asarray(other.point.location)
-        near = any(np.linalg.norm(jacobian @ (there - place)) < APART for place in seen)
-        if near or other.loss - found.loss > RIVAL or not bool(other.result == RESULTS.successful):
+        finished = bool(other.result == RESULTS.successful) and other.loss - found.loss <= RIVAL
+        if not finished or any(near(there, place) for place in seen):
             continue
         seen.append(there)
         _, values, _ = natural.at(np.asarray(parts.joined(other.point.location, jnp.asarray(other.noise))))
         scalars = [(name, value) for name, value in zip(natural.names, values, strict=True) if "[" not in name]
-        if not scalars:
-            continue  # a network's weights say nothing to people
+        absurd = np.abs(values) > ABSURD * np.maximum(np.abs(best), 1.0)
+        if not scalars or not np.all(np.isfinite(values)) or absurd.any():
+            continue  # a network's weights say nothing to people, nor do numbers that ran away
         numbers = ", ".join(f"{name}={value:.3g}" for name, value in scalars[:LISTED])
         told.append(
             f"Another optimum fits nearly as well, by {other.loss - found.loss:.2g} less in log-likelihood: {numbers}. "
@@ -183,7 +164,7 @@ def _rivals(parts: Separation, natural: Natural, found: Estimate) -> list[str]:
     return told[:3]
 
 
-def _of_residuals(diagnostics: dict[str, Any]) -> list[str]:
+def _of_residuals(parts: Separation, diagnostics: dict[str, Any], of_data: np.ndarray) -> list[str]:
     """Return what the residuals and their number say against the fit."""
     n, free = diagnostics["observations"], diagnostics["degrees_of_freedom"]
     remarks = []
@@ -210,6 +191,6 @@ def _of_residuals(diagnostics: dict[str, Any]) -> list[str]:
         if tests["p_normal"] < SUSPECT:
             remarks.append(
                 f"The residuals of {field} do not scatter as the noise model says (p = {tests['p_normal']:.1g}): look "
-                "for outliers, or take another noise model, such as sd.StudentT()."
+                f"for outliers{outliers(parts, of_data, field)}{other_noise(parts, field)}."
             )
     return remarks

@@ -147,3 +147,52 @@ def test_a_field_that_was_never_observed_does_no_harm():
     problem = sd.ODEProblem(data, noise=sd.Normal(0.1), initial={"y": 8.0, "z": 1.0})
     fit = sd.fit(problem, starting(0.3), solver=PLAIN, progress=False)
     assert np.isfinite(fit.loss)
+
+
+class Logistic(eqx.Module):
+    rate: sd.Param = sd.param(1.0, constraint=constraints.positive)
+    capacity: sd.Param = sd.param(5.0, constraint=constraints.positive)
+
+    def __call__(self, t, y):  # noqa: ARG002
+        return self.rate * y * (1 - y / self.capacity)
+
+
+def growing(factor):
+    curve = 10.0 / (1 + 9.0 * np.exp(-TIMES))
+    return lambda rng: factor * curve * np.exp(0.03 * rng.standard_normal(30))
+
+
+@pytest.mark.parametrize(
+    ("values", "model", "start", "noise"),
+    [
+        (scattered(1e-6), Leaving(), 8.0, sd.LogNormal()),
+        (scattered(1e6), Leaving(), 8.0, sd.Normal()),
+        (scattered(1e6), Leaving(), 8.0, sd.Normal(0.1)),
+        pytest.param(growing(1e6), Logistic(), 1.0, sd.LogNormal(), marks=pytest.mark.slow),
+        pytest.param(growing(1e-6), Logistic(), 1.0, sd.Normal(), marks=pytest.mark.slow),
+    ],
+    ids=["decay, small", "decay, large", "decay, large, known noise", "logistic, large", "logistic, small"],
+)
+def test_other_units_are_told_whatever_the_noise(values, model, start, noise):
+    data = xr.Dataset({"y": ("t", values(np.random.default_rng(3)))}, coords={"t": TIMES})
+    fit = sd.fit(sd.ODEProblem(data, initial={"y": start}, noise=noise), model, solver=PLAIN, progress=False)
+    first = [warning for warning in fit.warnings if warning != fit.message][0]
+    assert UNITS in first, fit.warnings
+
+
+def test_noise_that_explains_everything_is_told():
+    data = xr.Dataset({"y": ("t", 100.0 * np.cos(40.0 * TIMES**2))}, coords={"t": TIMES})
+    fit = sd.fit(sd.ODEProblem(data, noise=sd.Normal()), starting(0.3), solver=PLAIN, progress=False)
+    assert any("explains nothing of them" in warning for warning in fit.warnings), fit.warnings
+
+
+def test_outliers_are_named_and_students_law_is_not_advised_twice():
+    data = xr.Dataset({"y": ("t", with_outliers(np.random.default_rng(3)))}, coords={"t": TIMES})
+    normal, student = (
+        sd.fit(sd.ODEProblem(data, noise=noise), starting(0.5), solver=PLAIN, progress=False).warnings
+        for noise in (sd.Normal(), sd.StudentT())
+    )
+    (told,) = [warning for warning in student if "outliers" in warning]
+    assert "at t 4.55" in told
+    assert "StudentT" not in told
+    assert any("sd.StudentT()" in warning for warning in normal)

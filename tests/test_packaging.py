@@ -17,7 +17,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # The verbs, and what one verb alone uses.
 VERBS = {
     f"sciad._{name}"
-    for name in ["account", "fit", "fitted", "identifiability", "profile", "remarks", "sample", "sindy", "tree", "tune"]
+    for name in [
+        "account",
+        "data_remarks",
+        "field",
+        "fit",
+        "fit_field",
+        "fitted",
+        "identifiability",
+        "profile",
+        "remarks",
+        "sample",
+        "sindy",
+        "tree",
+        "tune",
+    ]
 }
 
 

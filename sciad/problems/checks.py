@@ -15,6 +15,7 @@ from sciad._text import is_concrete
 from sciad.problems.delays import check_delay, with_delayed
 from sciad.problems.experiments import model_of
 from sciad.problems.resets import check_functions
+from sciad.problems.signatures import check_order, shape_of
 from sciad.problems.simulation import right_hand_side
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
         msg = f"The model is a {type(program.model).__name__}; expected a callable model(t, y) -> slope."
         raise InputError(msg)
     _check_declared(program.model)
+    check_order("The model", program.model)
     model = model_of(program.model, 0)
     y0 = check_initial(problem, unwrap(program))
     t0, inputs = jnp.asarray(problem.t0), jax.tree.map(lambda u: u[0], problem.inputs)
@@ -72,7 +74,7 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
     for doses in problem.doses:
         jax.eval_shape(lambda d=doses: (d.fractions(model, problem.states), d.lags(model, problem.states)))
     check_functions(problem.resets, model, t0, y0)
-    shape = jax.eval_shape(slope, t0, y0).shape
+    shape = shape_of("The right-hand side", slope, t0, y0).shape
     if shape != y0.shape:
         msg = f"The right-hand side returned shape {shape} for the {y0.size} states {', '.join(problem.states)}: "
         msg += "return one slope for each, as a vector."

@@ -1,11 +1,12 @@
 """A dataset as arrays over (experiment, time, field), checked for what would spoil a fit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
@@ -31,6 +32,24 @@ class Observations(NamedTuple):
         return float(min([1.0, *sizes[sizes > 0]]))
 
 
+def check_dataset(data: Any) -> None:
+    """Check that data are a dataset.
+
+    Raises
+    ------
+    InputError
+        If not, with the way there.
+    """
+    if not isinstance(data, xr.Dataset):
+        way = "`sciad.read` makes one from a file."
+        if isinstance(data, pd.DataFrame):
+            way = 'Write xr.Dataset.from_dataframe(df.set_index("t")), with the column of the time for "t".'
+        elif isinstance(data, dict | list | tuple | np.ndarray):
+            way = 'Write xr.Dataset({"y": ("t", values)}, coords={"t": times}), with your names, or read a file.'
+        msg = f"`data` is a {type(data).__name__}; expected an xarray.Dataset. {way}"
+        raise InputError(msg)
+
+
 def observations(
     data: xr.Dataset, fields: Sequence[str], time: str | None, experiment: str | None, t0: float | None
 ) -> Observations:
@@ -42,9 +61,7 @@ def observations(
         If a field is missing or not numeric, dimensions do not fit, times are not ascending, distinct and at or after
         `t0`, or nothing is observed.
     """
-    if not isinstance(data, xr.Dataset):
-        msg = f"`data` is a {type(data).__name__}; expected an xarray.Dataset. `sciad.read` makes one from a file."
-        raise InputError(msg)
+    check_dataset(data)
     for field in fields:
         _check_variable(data, field, "variable")
     time, experiment = _dimensions(data, fields, time, experiment)

@@ -24,10 +24,10 @@ from sciad.problems.delays import declared
 from sciad.problems.doses import Doses
 from sciad.problems.experiments import axis_of, laid_out, over_times
 from sciad.problems.likelihood import Likelihood, Prediction
-from sciad.problems.observations import Way, input_arrays, observations, ways
+from sciad.problems.observations import Way, check_dataset, input_arrays, observations, ways
 from sciad.problems.resets import Reset, checked
 from sciad.problems.schedule import check_solver, schedule, several
-from sciad.problems.simulation import Setting, over_experiments, simulate
+from sciad.problems.simulation import Setting, over_experiments, reset_times, simulate
 from sciad.problems.steady import SteadyState
 from sciad.solvers.ode import ODE, Sensitivity
 
@@ -129,7 +129,8 @@ class ODEProblem:
     ) -> None:
         how = inputs if isinstance(inputs, Mapping) else {}
         inputs = _several(inputs)
-        if fields is None and isinstance(data, xr.Dataset):
+        check_dataset(data)
+        if fields is None:
             fields = [str(name) for name in data.data_vars if name not in inputs]
         self.fields: tuple[str, ...] = _several(fields or ())
         if not self.fields:
@@ -164,6 +165,10 @@ class ODEProblem:
                 self.steady.before(name, len(self.observations.values))
         if self.delay is not None and (self.schedule is not None or self.steady is not None):
             msg = "A delay cannot be combined with doses, stepwise inputs or a start at rest: leave one of them out."
+            raise InputError(msg)
+        if not isinstance(initial, SteadyState | Mapping | None):
+            states = ", ".join(f"{state!r}: ..." for state in self.states)
+            msg = f"`initial` is {initial!r}; expected the initial value of each state by name: initial={{{states}}}."
             raise InputError(msg)
         given = initial.guess if isinstance(initial, SteadyState) else dict(initial or {})
         self._initial = self._each_initial(given, sources)
@@ -291,6 +296,10 @@ class ODEProblem:
             return jnp.where(ok, observed, 1.0), ok
 
         return Prediction(*over_experiments(self, one, program))
+
+    def reset_times(self, program: PyTree) -> Float[Array, "experiments most"]:
+        """Return when resets happen in each experiment, up to its last time; infinite for those that do not."""
+        return over_experiments(self, lambda model, setting: reset_times(self, model, setting), self.complete(program))
 
     def states_at(
         self, program: PyTree, times: ArrayLike | Sequence[float] | None = None
@@ -429,7 +438,9 @@ class ODEProblem:
         column = self.observations.values[..., self.fields.index(field)]
         first = [next(iter(row[~np.isnan(row)]), np.nan) for row in column]
         if np.isnan(first).any():
-            msg = f"{field!r} is never observed in {np.isnan(first).sum()} of {len(first)} experiments, so no initial "
+            never = [str(self.experiments.labels[i]) for i in np.flatnonzero(np.isnan(first))]
+            which = f" ({', '.join(never)})" if len(first) > 1 else ""
+            msg = f"{field!r} is never observed in {len(never)} of {len(first)} experiments{which}, so no initial "
             msg += f"value can be guessed. Give `initial={{{state!r}: ...}}`."
             raise InputError(msg)
         unit = self.data[field].attrs.get("units", "")
@@ -469,6 +480,8 @@ def _observation(
         return observe, {}
     mapping = {field: field for field in fields} if observe is None else dict(observe)
     check_names("observe", mapping, fields, "no observed field")
+    if observe is not None:
+        check_names("observe", mapping.values(), states, "no state")
     lost = [field for field in fields if mapping.get(field) not in states]
     if lost:
         msg = f"Nothing predicts {', '.join(lost)}: the states are {', '.join(states)}. Give "

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from sciad._errors import InputError
 from sciad._typing import Real
 from sciad.problems.schedule import SAME, in_own_time
+from sciad.problems.signatures import check_order, shape_of
 from sciad.solvers.crossing import Crossing
 from sciad.solvers.ode import ODE, ODESolution
 
@@ -71,6 +72,10 @@ class Reset(eqx.Module):
     falling: bool = eqx.field(static=True, default=True)
     most: int = eqx.field(static=True, default=16)
 
+    def __repr__(self) -> str:
+        way = "falls" if self.falling else "rises"
+        return f"Reset(where `when` {way} through zero, {self.most} times at most)"
+
     def left(self, model: Any, t: Real, y: Array) -> Array:
         """Return what is left until it happens: a number that falls through zero."""
         c = jnp.asarray(self.when(model, t, y), y.dtype)
@@ -119,8 +124,10 @@ def check_functions(resets: Sequence[Reset], model: Any, t: Array, y: Array) -> 
         If a condition is no number, or a changed state has another shape than the state.
     """
     for reset in resets:
-        when = jax.eval_shape(lambda t, y, r=reset: jnp.asarray(r.when(model, t, y)), t, y)
-        then = jax.eval_shape(lambda t, y, r=reset: jnp.asarray(r.then(model, t, y)), t, y)
+        check_order("Reset(when=...)", reset.when, skip=1)
+        check_order("Reset(then=...)", reset.then, skip=1)
+        when = _shape("when", reset.when, "one number that goes through zero, such as `y[0] - 1.0`", (model, t, y))
+        then = _shape("then", reset.then, "the state after it, such as `y.at[0].set(0.0)`", (model, t, y))
         if when.shape != () or not jnp.issubdtype(when.dtype, jnp.floating):
             msg = f"Reset(when=...) returned shape {when.shape} of {when.dtype}; expected one number that goes through "
             msg += "zero, such as `y[0] - 1.0`, not a comparison."
@@ -129,6 +136,16 @@ def check_functions(resets: Sequence[Reset], model: Any, t: Array, y: Array) -> 
             msg = f"Reset(then=...) returned shape {then.shape} for the {y.size} states; expected the state after it, "
             msg += "such as `y.at[0].set(0.0)`."
             raise InputError(msg)
+
+
+def _shape(name: str, function: Callable[..., Any], expected: str, arguments: tuple[Any, ...]) -> jax.ShapeDtypeStruct:
+    """Return the shape of what a function returns, once it is known to return arrays."""
+    model, t, y = arguments
+    try:
+        return shape_of(f"Reset({name}=...)", lambda t, y: jnp.asarray(function(model, t, y)), t, y)
+    except TypeError as error:
+        msg = f"Reset({name}=...) cannot be used: {error}. It is called as {name}(model, t, y) and returns {expected}."
+        raise InputError(msg) from error
 
 
 def from_reset_to_reset(
@@ -140,12 +157,45 @@ def from_reset_to_reset(
 ) -> tuple[Float[Array, "times states"], Bool[Array, ""]]:
     """Return the states at the times, and whether the solve succeeds.
 
+    A state saved at the time of a reset is the one before.
+    """
+    begins, states, ok, struck = _segments(problem, model, field, start, times)
+    asked, span = jnp.asarray(times, start.dtype), jnp.asarray(times[-1] - problem.t0, start.dtype)
+    index = jnp.sum(begins[1:, None] < asked[None] - _rounding(start) * span, axis=0)
+    return states[index, jnp.arange(asked.size)], jnp.all(ok) & ~struck[-1]
+
+
+def times_of_resets(
+    problem: "ODEProblem",
+    model: Callable[..., Any],
+    field: Callable[..., Array],
+    start: Float[Array, " states"],
+    times: Float[np.ndarray, " times"],
+) -> Float[Array, " most"]:
+    """Return when resets happen, infinite for those that do not."""
+    begins, _, _, struck = _segments(problem, model, field, start, times)
+    return jnp.where(struck[:-1], begins[1:], jnp.inf)
+
+
+def _rounding(start: Array) -> float:
+    return max(SAME, 4 * float(jnp.finfo(start.dtype).eps))
+
+
+def _segments(
+    problem: "ODEProblem",
+    model: Callable[..., Any],
+    field: Callable[..., Array],
+    start: Float[Array, " states"],
+    times: Float[np.ndarray, " times"],
+) -> tuple[Array, Array, Array, Array]:
+    """Return where each segment begins, its states at the times, whether it was solved, and whether a reset ended it.
+
     One solve from each reset to the next, in a time of its own that would be one at the end, and one for each of
-    several resets, of which the first in time counts. A state saved at the time of a reset is the one before.
+    several resets, of which the first in time counts.
     """
     asked, end = jnp.asarray(times, start.dtype), jnp.asarray(times[-1], start.dtype)
     first, resets = jnp.asarray(problem.t0, start.dtype), problem.resets
-    same = max(SAME, 4 * float(jnp.finfo(start.dtype).eps)) * (end - first)
+    same = _rounding(start) * (end - first)
 
     def segment(carry: tuple[Array, Array, Array], _: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
         begin, y, sizes = carry
@@ -188,5 +238,4 @@ def from_reset_to_reset(
 
     carry, most = (first, start, jnp.zeros(len(resets), start.dtype)), sum(reset.most for reset in resets)
     _, (begins, states, ok, struck) = jax.lax.scan(segment, carry, jnp.arange(most + 1))
-    index = jnp.sum(begins[1:, None] < asked[None] - same, axis=0)
-    return states[index, jnp.arange(asked.size)], jnp.all(ok) & ~struck[-1]
+    return begins, states, ok, struck

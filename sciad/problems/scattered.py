@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from sciad._errors import InputError, counted, did_you_mean
 from sciad.models.domains import AbstractDomain
+from sciad.problems.observations import check_dataset
 
 
 class Scattered(NamedTuple):
@@ -28,9 +29,7 @@ def scattered(data: xr.Dataset, domain: AbstractDomain, fields: Sequence[str]) -
         If no field of the problem, or not every coordinate, is in the data; if values are infinite, a coordinate is
         missing somewhere, a point lies outside the domain, or nothing is observed.
     """
-    if not isinstance(data, xr.Dataset):
-        msg = f"`data` is a {type(data).__name__}; expected an xarray.Dataset. `sciad.read` makes one from a file."
-        raise InputError(msg)
+    check_dataset(data)
     for name in domain.coordinates:
         if name not in data.variables:
             hint = did_you_mean(name, map(str, data.variables))

@@ -74,6 +74,9 @@ def multiple_shooting(problem: ODEProblem, program: PyTree, *, segments: int | N
     >>> round(float(multiple_shooting(problem, Swing()).model.frequency), 4)
     1.5
     """
+    if not isinstance(problem, ODEProblem):
+        msg = f"multiple_shooting(problem, program): the first is a {type(problem).__name__}; expected an ODEProblem."
+        raise InputError(msg)
     if not problem.smooth or problem.steady is not None:
         msg = (
             "Multiple shooting cuts the interval where it likes: it knows no doses, stepwise inputs, resets, delay or "

@@ -13,7 +13,7 @@ from sciad._roles import unwrap
 from sciad._typing import Real
 from sciad.problems.delays import with_delayed
 from sciad.problems.experiments import parted
-from sciad.problems.resets import from_reset_to_reset
+from sciad.problems.resets import from_reset_to_reset, times_of_resets
 from sciad.problems.schedule import Event, Schedule, in_own_time, most_saved, prepared
 
 if TYPE_CHECKING:
@@ -111,6 +111,12 @@ def simulate(
         solution = problem.solver(field, setting.start, ts=times, t0=problem.t0, t1=times[-1], throw=False)
     ok = setting.also(solution.ok)
     return jnp.where(ok, solution.ys, 1.0), ok
+
+
+def reset_times(problem: "ODEProblem", model: Callable[..., Any], setting: Setting) -> Float[Array, " most"]:
+    """Return when the resets of one experiment happen, infinite for those that do not."""
+    field = right_hand_side(problem, model, setting.inputs)
+    return times_of_resets(problem, model, field, setting.start, problem.observations.times)
 
 
 def _from_event_to_event(
