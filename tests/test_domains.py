@@ -9,7 +9,7 @@ import shapely
 
 from sciad._derivatives import Point
 from sciad._errors import InputError
-from sciad.models.domains import Ball, Box, Disk, Polygon, Product, draw_domain, ring
+from sciad.models.domains import Ball, Box, Cloud, Disk, Mapped, Polygon, Product, draw_domain, ring
 
 L_SHAPE = [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)]
 SQUARE = [(0, 0), (1, 0), (1, 1), (0, 1)]
@@ -196,7 +196,7 @@ def test_distances_of_a_box_in_numbers():
 
 
 def test_the_distance_from_one_segment_is_its_formula():
-    """Sukumar and Srivastava (2022), eq. 10, in a square of size one."""
+    """Sukumar and Srivastava (2022), for a segment of length one."""
     square = Polygon(SQUARE, faces=["low", "rest", "rest", "rest"])
     points = square.interior(200, 0)
     x, y = points.T
@@ -377,6 +377,15 @@ BAD = {
     "apart": (lambda: Disk((0, 0), 1) & Disk((5, 0), 1), "intersection is empty"),
     "other coordinates": (lambda: UNIT - Disk((0, 0), 1, ("x", "z")), "must be the same, in the same order"),
     "ball joined": (lambda: Ball((0, 0, 0), 1) - Ball((0, 0, 0), 0.5), "cannot be joined with"),
+    "no inverse": (lambda: Mapped(UNIT, lambda p: (p.x, 2 * p.y), lambda p: (p.x, p.y)), "not p inside the domain"),
+    "too few": (lambda: Mapped(UNIT, lambda p: (p.x,), lambda p: (p.x,)), "returns 1 numbers; expected one for each"),
+    "cloud": (lambda: Cloud(np.zeros((3, 3)), {}), r"shape \(3, 3\); expected rows of 2"),
+    "cloud's normals": (
+        lambda: Cloud([(0, 0)], {"a": [(0, 0)]}, normals={"a": [(0, 0)]}),
+        "give one, not zero, for each",
+    ),
+    "cloud's face": (lambda: Cloud([(0, 0)], {"rim": [(0, 0)]}, measures={"rime": 1.0}), "Did you mean 'rim'"),
+    "cloud's volume": (lambda: Cloud([(0, 0)], {}).volume, "does not know its measures. Give Cloud"),
     "old name": (lambda: (UNIT - Disk((0, 0), 0.5)).renamed(boundry="a"), "Did you mean 'boundary'"),
 }
 
@@ -392,3 +401,48 @@ def test_bad_input(kind):
 def test_an_all_but_empty_domain_is_told():
     with pytest.raises(InputError, match="all but empty"):
         Polygon([(0, 0), (1, 1), (1, 1 + 1e-5)]).interior(1000, 0)
+
+
+def sector():
+    """A third of a ring between radii one and two."""
+    return Mapped(
+        Box(r=(1, 2), a=(0, 2 * np.pi / 3)),
+        lambda p: (p.r * jnp.cos(p.a), p.r * jnp.sin(p.a)),
+        lambda p: (jnp.hypot(p.x, p.y), jnp.arctan2(p.y, p.x)),
+    )
+
+
+def test_a_mapped_domain():
+    domain = sector()
+    assert domain.volume == pytest.approx(np.pi, rel=1e-4)
+    lengths = [domain.measure(face) for face in ("r_min", "r_max", "a_min", "a_max")]
+    np.testing.assert_allclose(lengths, [2 * np.pi / 3, 4 * np.pi / 3, 1, 1], rtol=1e-4)
+    inside = domain.interior(4096, 0)
+    assert domain.contains(inside).all()
+    assert not domain.contains(-inside).any()
+    assert (inside**2).sum(axis=1).mean() == pytest.approx(2.5, abs=5e-3)  # of a ring: (1 + 4)/2
+    points, normals = domain.surface("r_max", 200, 0)
+    np.testing.assert_allclose(points, 2 * normals, atol=1e-12)
+    _, normals = domain.surface("a_min", 20, 0)
+    np.testing.assert_allclose(normals, np.tile([0.0, -1.0], (20, 1)), atol=1e-12)
+    near = values(lambda p: domain.distance(("r_max",), p), domain, np.array([[0.0, 2.0], [1.5, 0.0]]))
+    np.testing.assert_allclose(near, [0.0, 0.5], atol=1e-12)
+    channel = domain * Box(t=(0, 1))
+    assert channel.measure("t_min") == pytest.approx(np.pi, rel=1e-4)
+    assert channel.surface("r_min", 50, 0).points.shape == (50, 3)
+
+
+def test_a_cloud():
+    inside, (rim, out) = UNIT.interior(500, 0), Disk((0.5, 0.5), 0.5).surface("boundary", 80, 0)
+    cloud = Cloud(inside, {"rim": rim, "bare": rim}, normals={"rim": 3 * out}, volume=1.0, measures={"rim": np.pi})
+    assert (cloud.volume, cloud.measure("rim"), cloud.faces) == (1.0, np.pi, ("rim", "bare"))
+    drawn = cloud.interior(400, 1)
+    assert {tuple(row) for row in drawn} <= {tuple(row) for row in inside}
+    assert len(np.unique(drawn, axis=0)) > 280
+    points, normals = cloud.surface("rim", 100, 0)
+    np.testing.assert_allclose(points - 0.5, 0.5 * normals, atol=1e-12)
+    assert np.isnan(cloud.surface("bare", 10, 0).normals).all()
+    assert cloud.distance(("rim",), Point({"x": 0.0, "y": 0.0})) is None
+    moved = cloud * Box(t=(0, 1))
+    assert moved.surface("rim", 30, 0).points.shape == (30, 3)
+    assert moved.distance(("rim", "t_min"), Point({"x": 0.0, "y": 0.0, "t": 0.5})) is None
