@@ -144,7 +144,7 @@ def Disk(
     >>> round(Disk((0, 0), 1).measure("boundary"), 4)
     6.2832
     """
-    if np.size(centre) != 2:
+    if len(_centre(centre)) != 2:
         msg = f"Disk({centre!r}): expected a centre of two numbers, such as (0, 0). `Ball` takes any number."
         raise InputError(msg)
     return Ball(centre, radius, coordinates, face=face)

@@ -14,7 +14,7 @@ MOST, RARE = 2**20, 1000  # a domain that keeps fewer than one in a thousand of 
 def spread(
     place: Callable[[Float[np.ndarray, "m k"]], Float[np.ndarray, "m c"]], numbers: int, wanted: int, seed: int
 ) -> Float[np.ndarray, "n c"]:
-    """Return the first so many rows that `place` makes of a design and that hold no NaN.
+    """Return the first so many rows that `place` makes of a design and that do not begin with NaN.
 
     The design is a scrambled Sobol sequence of a power of two of points, doubled until enough are kept; since the
     shorter sequence begins the longer one, what is kept does not depend on where it was begun.
@@ -22,7 +22,7 @@ def spread(
     power = (wanted - 1).bit_length()
     while True:
         rows = place(design(numbers, power, seed))
-        kept = rows[~np.isnan(rows).any(axis=1)]
+        kept = rows[~np.isnan(rows[:, 0])]
         if len(kept) >= wanted:
             return kept[:wanted]
         if 2**power >= MOST and len(kept) * RARE < 2**power:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float
 
 TURN = 2 * np.pi
+OFFSET = 1e-4
 
 
 class Edge(NamedTuple):
@@ -81,8 +82,9 @@ def circle(face: str, centre: complex, radius: float) -> Edge:
 
 
 def size(edges: Sequence[Edge]) -> float:
-    """Return a length to compare rounding with: of coordinates and extent together."""
-    return max(abs(end) for ends in bounds(edges) for end in ends)
+    """Return a length to compare rounding with: the extent, or, far from the origin, a part of the coordinates."""
+    ends = bounds(edges)
+    return max(max(high - low, OFFSET * abs(low), OFFSET * abs(high)) for low, high in ends)
 
 
 def bounds(edges: Sequence[Edge]) -> tuple[tuple[float, float], tuple[float, float]]:

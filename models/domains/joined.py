@@ -10,10 +10,10 @@ alone, has slope one across them, and is smooth elsewhere. Corners are the excep
 derivative, and second derivatives grow without bound towards them, as 1/distance.
 
 A segment of length l has t = ((l/2)^2 - |x - m|^2)/l about its middle m; an arc has for t the distance from its chord,
-towards the arc; a circle is not cut off. Lengths are in units of the greatest coordinate of the edges.
+towards the arc; a circle is not cut off. Lengths are in units of the greatest extent of the edges.
 
 Source: N. Sukumar and A. Srivastava, *Exact imposition of boundary conditions with distance functions in
-physics-informed deep neural networks*, Comput. Methods Appl. Mech. Engrg. 389 (2022), section 4.
+physics-informed deep neural networks*, Comput. Methods Appl. Mech. Engrg. 389 (2022).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sciad.models.domains.edges import Edge, size
+from sciad.models.domains.edges import Edge, bounds
 
 ROUNDING = 1e-6  # of float32
 FAR = 1e12  # for t, where nothing is cut off
@@ -31,7 +31,7 @@ FAR = 1e12  # for t, where nothing is cut off
 
 def joined_distance(edges: Sequence[Edge], x: Any, y: Any, xp: ModuleType = jnp) -> Any:
     r"""Return :math:`\varphi` at points, in the unit of the coordinates."""
-    unit, x, y = size(edges), x[..., None] * 1.0, y[..., None] * 1.0
+    unit, x, y = max(high - low for low, high in bounds(edges)), x[..., None] * 1.0, y[..., None] * 1.0
     straight, bent = [edge for edge in edges if not edge.sweep], [edge for edge in edges if edge.sweep]
     f, t = (xp.concatenate(pair, axis=-1) for pair in zip(_segments(straight, x, y), _arcs(bent, x, y), strict=True))
     each = unit * _cut_off(f / unit, t / unit, xp)

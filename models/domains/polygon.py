@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 import shapely
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from sciad._errors import InputError
 from sciad._typing import Real
@@ -58,7 +58,7 @@ class Polygon(AbstractPlanar):
 
     def __init__(
         self,
-        vertices: Sequence[Sequence[Real]] | Float[np.ndarray, "corners 2"],
+        vertices: Sequence[Sequence[Real]] | Num[np.ndarray, "corners 2"],
         holes: Mapping[str, Any] | None = None,
         coordinates: Sequence[str] = ("x", "y"),
         *,
@@ -111,11 +111,12 @@ def _corners(what: str, given: Any) -> Float[np.ndarray, "corners 2"]:
         corners = np.asarray(given, float)
     except (TypeError, ValueError):
         corners = np.empty((0, 0))
+    if corners.ndim == 2 and len(corners) and np.array_equal(corners[0], corners[-1]):
+        corners = corners[:-1]
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         msg = f"{what} has corners of shape {corners.shape}; expected at least three pairs of finite numbers, such as "
         msg += "[(0, 0), (1, 0), (0, 1)]."
         raise InputError(msg)
-    corners = corners[:-1] if np.array_equal(corners[0], corners[-1]) else corners
     twice = np.flatnonzero((corners == np.roll(corners, -1, axis=0)).all(axis=1))
     if len(twice):
         msg = (
