@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sciad._sindy import Discovery, Formula, sindy
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
-    from sciad.models.domains import Ball, Box, Disk, Polygon
+    from sciad.models.domains import Ball, Box, Cloud, Disk, Mapped, Polygon, draw_domain
     from sciad.models.probability import LogNormal, NegativeBinomial, Normal, StudentT
     from sciad.problems import (
         Dirichlet,
@@ -71,7 +71,7 @@ _HOMES = {
     "sciad._sindy": ("Discovery", "Formula", "sindy"),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
-    "sciad.models.domains": ("Ball", "Box", "Disk", "Polygon"),
+    "sciad.models.domains": ("Ball", "Box", "Cloud", "Disk", "Mapped", "Polygon", "draw_domain"),
     "sciad.models.probability": ("LogNormal", "NegativeBinomial", "Normal", "StudentT"),
     "sciad.problems": (
         "Dirichlet",
@@ -115,6 +115,7 @@ __all__ = [
     "SDE",
     "Ball",
     "Box",
+    "Cloud",
     "Collocation",
     "Dirichlet",
     "Discovery",
@@ -130,6 +131,7 @@ __all__ = [
     "LastLayer",
     "LeastSquares",
     "LogNormal",
+    "Mapped",
     "NegativeBinomial",
     "Neumann",
     "Normal",
@@ -157,6 +159,7 @@ __all__ = [
     "Warmup",
     "d",
     "describe",
+    "draw_domain",
     "fingerprint",
     "fit",
     "frozen",

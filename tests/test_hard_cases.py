@@ -176,7 +176,7 @@ def growing(factor):
 def test_other_units_are_told_whatever_the_noise(values, model, start, noise):
     data = xr.Dataset({"y": ("t", values(np.random.default_rng(3)))}, coords={"t": TIMES})
     fit = sd.fit(sd.ODEProblem(data, initial={"y": start}, noise=noise), model, solver=PLAIN, progress=False)
-    first = [warning for warning in fit.warnings if warning != fit.message][0]
+    first = next(warning for warning in fit.warnings if warning != fit.message)
     assert UNITS in first, fit.warnings
 
 

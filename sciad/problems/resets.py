@@ -143,7 +143,9 @@ def _shape(name: str, function: Callable[..., Any], expected: str, arguments: tu
     model, t, y = arguments
     try:
         return shape_of(f"Reset({name}=...)", lambda t, y: jnp.asarray(function(model, t, y)), t, y)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         msg = f"Reset({name}=...) cannot be used: {error}. It is called as {name}(model, t, y) and returns {expected}."
         raise InputError(msg) from error
 
