@@ -171,6 +171,8 @@ def fit(
             chart=parts.chart,
             report=lambda stage, done, total, loss: display.update(stage, done, total, f"least loss {loss:.6g}"),
         )  # fmt: skip
+        if display.spoke:
+            display.say(f"negative log-likelihood {found.loss:.6g}")
     # --- describe ---
     vector = np.asarray(parts.joined(found.point.location, jnp.asarray(found.noise)))
     effective, weighted, rests = effective_number(parts, found), weighted_jacobian(parts, found), resting(parts, found)

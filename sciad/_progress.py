@@ -20,6 +20,7 @@ class Progress:
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, float] = {}
         self._told = time.monotonic() if brief else 0.0
+        self.spoke = False  # whether a line was written
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -54,7 +55,7 @@ class Progress:
                 self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
             self._bar.update(self._tasks[stage], completed=done, total=total, note=note)
         elif not self._quiet and ((done >= total and not self._brief) or now - self._told > self._every):
-            self._told = now
+            self._told, self.spoke = now, True
             left = (now - began) / done * (total - done) if done else 0.0
             ahead = f", {left:.0f} s left" if done < total and not self._brief else ""
             self._write(f"{stage}: {done}/{total}{ahead}{note and f', {note}'}")
