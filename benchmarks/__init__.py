@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from benchmarks.measure import Row
 
-BENCHMARKS = ("nuts_ode", "ode_fit", "ode_overhead", "ude")
+BENCHMARKS = ("nuts_ode", "ode_fit", "ode_overhead", "pinn", "ude")
 
 
 class Benchmark(Protocol):

@@ -15,6 +15,8 @@ DOCS = Path(__file__).resolve().parent
 OURS = "sciad"
 PACKAGES = {
     "sciad": "Language, problems and verbs",
+    "sciad.models.domains": "Domains",
+    "sciad.models.networks": "Networks",
     "sciad.models.physics": "Equations",
     "sciad.models.probability": "Noise models",
     "sciad.solvers": "Solvers",

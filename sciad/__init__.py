@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sciad._roles import Param, Roles, frozen, join, mark, outer, param, split, unwrap
     from sciad._sample import sample
     from sciad._sindy import Discovery, Formula, sindy
+    from sciad._stored import load, save
     from sciad._vector import Vectorized, vectorize
     from sciad.app.report import report
     from sciad.models.domains import Ball, Box, Cloud, Disk, Mapped, Polygon, draw_domain
@@ -69,6 +70,7 @@ _HOMES = {
     "sciad._roles": ("Param", "Roles", "frozen", "join", "mark", "outer", "param", "split", "unwrap"),
     "sciad._sample": ("sample",),
     "sciad._sindy": ("Discovery", "Formula", "sindy"),
+    "sciad._stored": ("load", "save"),
     "sciad._vector": ("Vectorized", "vectorize"),
     "sciad.app.report": ("report",),
     "sciad.models.domains": ("Ball", "Box", "Cloud", "Disk", "Mapped", "Polygon", "draw_domain"),
@@ -168,6 +170,7 @@ __all__ = [
     "huber",
     "join",
     "laplacian",
+    "load",
     "mark",
     "multiple_shooting",
     "outer",
@@ -176,6 +179,7 @@ __all__ = [
     "read",
     "report",
     "sample",
+    "save",
     "sindy",
     "soft_l1",
     "split",

@@ -1,17 +1,16 @@
 """A fitted field: what a `PDEProblem` and an equation came to."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import ArrayLike, Float
 from scipy import stats as st
 
-from sciad._errors import InputError, OptionError, counted, did_you_mean
+from sciad._errors import InputError, OptionError, counted
 from sciad._field_pictures import draw_field, draw_history
 from sciad._roles import unwrap
 from sciad.problems.pde import PDEProblem, PDEProgram
@@ -63,19 +62,7 @@ class FieldFit:
         InputError
             If a coordinate is missing, unknown, or lies outside the domain.
         """
-        names = self.problem.domain.coordinates
-        axes = {name: np.atleast_1d(np.asarray(coordinates[name], float)) for name in names if name in coordinates}
-        _check_axes(axes, coordinates, names)
-        grid = np.stack(np.meshgrid(*(axes[name] for name in names), indexing="ij"), axis=-1)
-        points = grid.reshape(-1, len(names))
-        if not self.problem.domain.contains(points).any():
-            msg = "None of the points lies in the domain, and beyond it a fitted field means nothing."
-            raise InputError(msg)
-        inside = self.problem.domain.contains(points)
-        found = np.where(inside[:, None], np.asarray(self.problem.evaluate(self.program, points)), np.nan)
-        shaped = found.reshape(*grid.shape[:-1], -1)
-        fields = {field: (names, shaped[..., i]) for i, field in enumerate(self.problem.fields)}
-        return xr.Dataset(fields, coords=axes)
+        return self.problem.on_grid(self.program, **coordinates)
 
     def prediction(self) -> Float[np.ndarray, "n fields"]:
         """Return the fields at the observed points, in the order of ``problem.observations``."""
@@ -128,23 +115,3 @@ class FieldFit:
         lines += [self.table().to_string(float_format="{:.5g}".format)] if self.names else []
         spent = f"{counted(self.stats['steps'], 'step')}, {self.stats['seconds']:.0f} s. {self.message}"
         return "\n".join([*lines, spent, *self.warnings])
-
-
-def _check_axes(axes: Mapping[str, np.ndarray], given: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in names:
-            msg = f"The field has no coordinate {name!r}. {did_you_mean(name, names)}"
-            raise InputError(msg)
-    missing = [name for name in names if name not in axes]
-    if missing:
-        msg = f"The field needs {', '.join(missing)} too: give a number or a one-dimensional array for each coordinate."
-        raise InputError(msg)
-    for name, axis in axes.items():
-        if axis.ndim != 1 or not axis.size:
-            msg = f"{name} has shape {axis.shape}; expected a number or a one-dimensional array."
-            raise InputError(msg)
-
-
-def function_of(fit: FieldFit) -> Any:
-    """Return a function from points, as rows, to the fields; for pictures."""
-    return lambda points: fit.problem.evaluate(fit.program, jnp.asarray(points))

@@ -61,6 +61,9 @@ class Collocation(eqx.Module):
         Steps after which it ends.
     adaptive
         Whether new points are drawn by the size of the residual, from eight times as many candidates.
+    growing
+        Rounds in which the span of time that is looked at grows evenly to the whole, where there are initial values.
+        Equations that carry things far have wrong solutions of small residual, and right ones begin at the beginning.
     tolerance
         Root mean square of all residuals on points held out, at which it ends.
     patience
@@ -74,6 +77,7 @@ class Collocation(eqx.Module):
     budget: float = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     adaptive: bool = eqx.field(static=True)
+    growing: int = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     patience: int = eqx.field(static=True)
     engine: GaussNewton
@@ -86,16 +90,21 @@ class Collocation(eqx.Module):
         budget: float = 120.0,
         max_steps: int = 20_000,
         adaptive: bool = True,
+        growing: int = 0,
         tolerance: float = 0.0,
         patience: int = 5,
         engine: GaussNewton | None = None,
     ) -> None:
+        if growing < 0:
+            msg = f"Collocation(growing={growing}): expected a number of rounds, or 0."
+            raise OptionError(msg)
         counts = {"points": points, "hold": hold, "max_steps": max_steps, "patience": patience}
         for name, value in {**counts, "budget": budget}.items():
             if not value > 0:
                 msg = f"Collocation({name}={value}): expected a positive number."
                 raise OptionError(msg)
         self.points, self.hold, self.budget, self.max_steps = points, hold, float(budget), max_steps
+        self.growing = growing
         self.adaptive, self.tolerance, self.patience = adaptive, float(tolerance), patience
         self.engine = GaussNewton(1e-15, 1e-15, form="normal", scaled=False) if engine is None else engine
 

@@ -4,6 +4,7 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
 
 import benchmarks
@@ -175,3 +176,16 @@ def test_the_z_score_is_small_for_draws_of_the_reference_and_large_for_shifted_o
     assert nuts_ode._max_abs_z(draws, posterior) < 4
     draws["gamma"] += posterior.reference["gamma"][1]
     assert nuts_ode._max_abs_z(draws, posterior) > 20
+
+
+def test_the_solution_of_burgers_meets_its_equation():
+    from benchmarks.pinn_cases import VISCOSITY, cole_hopf
+
+    x, t, h = np.array([-0.7, -0.3, 0.02, 0.4]), np.array([0.1, 0.4, 0.2, 0.7]), 1e-4
+    u = cole_hopf(x, t)
+    u_t = (cole_hopf(x, t + h) - cole_hopf(x, t - h)) / (2 * h)
+    right, left = cole_hopf(x + h, t), cole_hopf(x - h, t)
+    residual = u_t + u * (right - left) / (2 * h) - VISCOSITY * (right - 2 * u + left) / h**2
+    assert np.max(np.abs(residual)) < 1e-4 * np.max(np.abs(u_t))
+    assert cole_hopf(x, 0 * t) == pytest.approx(-np.sin(np.pi * x), abs=1e-12)
+    assert cole_hopf(x, t, 200) == pytest.approx(u, abs=1e-12)

@@ -242,3 +242,12 @@ def test_jacobians_by_point_are_those_of_the_residuals():
     assert np.allclose(residuals, system.residuals(location, setting)[0], atol=1e-14)
     assert np.allclose(jacobian, expected, atol=1e-12)
     assert jacobian.shape == (2 * 20 + 2 + 2, location.size)
+
+
+def test_points_move_into_the_first_part_of_the_time():
+    domain = sd.Box(x=(0, 1), t=(2, 4))
+    problem = sd.PDEProblem(domain, conditions=[sd.Initial(0.0), sd.Neumann(0.0, "t_max")])
+    points = np.array([[0.5, 2.0], [0.5, 3.0], [0.5, 4.0]])
+    assert problem.until(0.5, points)[:, 1].tolist() == [2.0, 2.5, 4.0]
+    assert problem.until(1.0, points) is points
+    assert sd.PDEProblem(domain).until(0.5, points) is points

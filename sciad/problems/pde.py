@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
 from sciad._derivatives import Point
 from sciad._errors import InputError, did_you_mean
@@ -18,8 +18,8 @@ from sciad.models.domains import AbstractDomain
 from sciad.models.networks import MLP
 from sciad.models.probability import AbstractNoise, Normal
 from sciad.problems.ansatz import Carried, carried_by, distance, known_part, network_inputs
-from sciad.problems.conditions import AbstractCondition
-from sciad.problems.pde_checks import check_carried, check_conditions, check_equation
+from sciad.problems.conditions import AbstractCondition, Initial
+from sciad.problems.pde_checks import check_carried, check_conditions, check_equation, checked_axes
 from sciad.problems.scattered import Scattered, scattered
 
 Network = Callable[..., Any]  # (inputs, outputs, *, key) -> module from a vector to a vector
@@ -213,6 +213,22 @@ class PDEProblem:
             rows["data"] = Rows(self.observations.points, (self.observations.values, self.observations.observed))
         return rows
 
+    def until(self, share: float, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Return points moved into the first part of the time, where there are initial values and so a first time.
+
+        Those on the face of the last time stay there.
+        """
+        time = next((each.time for each in self.conditions if isinstance(each, Initial)), None)
+        if time is None or share == 1.0:
+            return points
+        column = self.domain.coordinates.index(time)
+        first, last = self.domain.bounds[column]
+        moved = points.copy()
+        moved[:, column] = np.where(
+            points[:, column] < last, first + share * (points[:, column] - first), points[:, column]
+        )
+        return moved
+
     def residual(self, group: str) -> Callable[[PDEProgram, Array, PyTree], Array]:
         """Return ``(plain program, point, what is beside it) -> residuals`` of a group, as a vector."""
         if group == "equation":
@@ -266,6 +282,26 @@ class PDEProblem:
             return jnp.stack([(u if len(names) == 1 else u[name])(p) for name in names])
 
         return jax.vmap(one)(jnp.asarray(points))
+
+    def on_grid(self, program: PDEProgram, **coordinates: ArrayLike | Sequence[float]) -> xr.Dataset:
+        """Return the fields on the grid of these coordinates, a number or a one-dimensional array each.
+
+        Raises
+        ------
+        InputError
+            If a coordinate is missing, unknown, or no point lies in the domain; others outside are NaN.
+        """
+        names = self.domain.coordinates
+        axes = checked_axes(names, coordinates)
+        grid = np.stack(np.meshgrid(*axes.values(), indexing="ij"), axis=-1)
+        points = grid.reshape(-1, len(names))
+        inside = self.domain.contains(points)
+        if not inside.any():
+            msg = "None of the points lies in the domain, and beyond it a fitted field means nothing."
+            raise InputError(msg)
+        found = np.where(inside[:, None], np.asarray(self.evaluate(program, points)), np.nan)
+        shaped = found.reshape(*grid.shape[:-1], -1)
+        return xr.Dataset({field: (names, shaped[..., i]) for i, field in enumerate(self.fields)}, coords=axes)
 
     def __str__(self) -> str:
         limits = zip(self.domain.coordinates, self.domain.bounds, strict=True)

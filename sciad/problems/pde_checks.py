@@ -1,6 +1,6 @@
 """What must be known of a problem before the first iteration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -177,3 +177,27 @@ def check_equation(problem: "PDEProblem", program: "PDEProgram") -> None:
     if not parts:
         msg = "The equation returned nothing. Return what is to vanish."
         raise InputError(msg)
+
+
+def checked_axes(names: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the axes of a grid, one for each coordinate.
+
+    Raises
+    ------
+    InputError
+        If a coordinate is missing or unknown, or no number and no one-dimensional array.
+    """
+    for name in given:
+        if name not in names:
+            msg = f"The field has no coordinate {name!r}. {did_you_mean(name, names)}"
+            raise InputError(msg)
+    missing = [name for name in names if name not in given]
+    if missing:
+        msg = f"The field needs {', '.join(missing)} too: give a number or a one-dimensional array for each coordinate."
+        raise InputError(msg)
+    axes = {name: np.atleast_1d(np.asarray(given[name], float)) for name in names}
+    for name, axis in axes.items():
+        if axis.ndim != 1 or not axis.size:
+            msg = f"{name} has shape {axis.shape}; expected a number or a one-dimensional array."
+            raise InputError(msg)
+    return axes

@@ -1,0 +1,99 @@
+"""What changes from round to round while a field is fitted: points, noise, and the equation's weight beside data."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from sciad.problems.collocated import Collocated, Setting
+from sciad.problems.pde import PDEProblem, Rows
+from sciad.solvers.collocation import Collocation, judged
+from sciad.solvers.least_squares import best_noise
+from sciad.solvers.points import by_residual
+
+HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
+SEEDS = 1000  # from one round to the next: each group of points takes one
+CANDIDATES = 8  # for each point, when points are drawn by the residual
+WEIGHTS = (1.0, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the equation beside data, from round to round
+FIRST_NOISE = 0.1  # of the scatter of the data
+
+
+class Course:
+    """What changes from round to round: points, the noise's numbers, and how much the equation weighs beside the data.
+
+    An equation is exact, and data are not: beside data its weight, in units of its residual at the start, rises until
+    what it is missed by no longer matters.
+    """
+
+    def __init__(self, problem: PDEProblem, posed: Collocated, solver: Collocation) -> None:
+        self._problem, self._posed, self._solver = problem, posed, solver
+        start = jnp.asarray(posed.full.vector)[posed.places]
+        self.noise = _first_noise(problem, posed)
+        rows, self.units = problem.design(solver.points, HELD), dict.fromkeys(problem.design(1, 0), 1.0)
+        found = judged(posed, start, self._at(rows, 1.0))
+        self.units = {name: float(v) if name != "data" and v > 0 else 1.0 for name, v in found.items()}
+        self.ramp = max(len(WEIGHTS) if problem.observations is not None else 0, solver.growing)
+        self.weight = 1.0
+
+    def final(self, location: Array) -> Setting:
+        """Return the setting of the last round, with new points, and the noise's numbers that fit best."""
+        self.noise = self._best_noise(location)
+        return self._at(self._problem.design(self._solver.points, SEEDS - 1), self.weight)
+
+    def setting(self, number: int, location: Array) -> Setting:
+        """Return the setting of a round; -1: with points that are held out."""
+        problem, solver = self._problem, self._solver
+        if number < 0:
+            return self._at(problem.design(solver.points, HELD), self.weight)
+        share = min((number + 1) / solver.growing, 1.0) if solver.growing else 1.0
+        rows = {
+            name: group if name == "data" else Rows(problem.until(share, group.points), group.beside)
+            for name, group in problem.design(solver.points, number * SEEDS).items()
+        }
+        if number > 0 and solver.adaptive:
+            many = problem.until(share, problem.domain.interior(CANDIDATES * solver.points, number))
+            sizes = np.asarray(_magnitudes(self._posed, location, self._at({"equation": Rows(many, None)}, 1.0)))
+            rows["equation"] = Rows(many[by_residual(sizes, solver.points, number)], None)
+        if problem.observations is not None:
+            self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)]
+            self.noise = self._best_noise(location) if number > 0 else self.noise
+        return self._at(rows, self.weight)
+
+    def _best_noise(self, location: Array) -> np.ndarray:
+        if not self.noise.size or self._problem.observations is None:
+            return self.noise
+        predictions = _predictions(self._posed, location, self._at(self._problem.design(1, 0), 1.0))
+        best = best_noise(self._posed.noise_loss, self.noise, predictions)
+        return best.noise if best.settled else self.noise
+
+    def _at(self, rows: dict[str, Rows], weight: float) -> Setting:
+        weights = {name: jnp.asarray(1.0 if name == "data" else weight / self.units[name]) for name in rows}
+        return Setting(jax.tree.map(jnp.asarray, rows), jnp.asarray(self.noise), weights)
+
+
+def _first_noise(problem: PDEProblem, posed: Collocated) -> np.ndarray:
+    """Return the noise about predictions that are off by a tenth of the data's scatter, for the fit to begin at them.
+
+    Were all scatter taken for noise, a constant would explain the data, and solve many an equation.
+    """
+    noise, seen = np.asarray(posed.full.vector)[posed.noisy], problem.observations
+    if not noise.size or seen is None:
+        return noise
+    values = np.where(seen.observed, seen.values, 1.0)
+    signs = np.where(np.arange(len(values)) % 2 == 0, 1.0, -1.0)[:, None]
+    off = values + FIRST_NOISE * signs * np.nanstd(np.where(seen.observed, seen.values, np.nan), axis=0)
+    positive = [field in problem.noise and problem.noise[field].positive for field in problem.fields]
+    off = np.where(np.array(positive)[None] & (off <= 0), values, off)
+    best = best_noise(posed.noise_loss, noise, jnp.asarray(off))
+    return best.noise if best.settled else noise
+
+
+@eqx.filter_jit
+def _predictions(posed: Collocated, location: Array, setting: Setting) -> Array:
+    return posed.predictions(location, setting)
+
+
+@eqx.filter_jit
+def _magnitudes(posed: Collocated, location: Array, setting: Setting) -> Array:
+    return posed.magnitudes(location, setting)
