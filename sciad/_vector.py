@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpyro.distributions import Distribution, biject_to
-from numpyro.distributions.transforms import Transform
+from numpyro.distributions.transforms import IdentityTransform, Transform
 
 from sciad._errors import InputError
 from sciad._roles import Param, fill, is_param, leaves, role_of
@@ -101,6 +101,23 @@ class Vectorized(eqx.Module):
         Differentiable, and works under `jax.jit` and `jax.vmap`.
         """
         return with_values(self._program, self.values(vector))
+
+    def filled(self, values: Mapping[str, Array]) -> PyTree:
+        """Return the program with other natural values of the leaves that `values` names by path."""
+        return with_values(self._program, values)
+
+    def slopes(self, vector: Float[Array, " d"]) -> dict[str, Float[Array, "natural unconstrained"] | None]:
+        """Return the derivative of each leaf's natural values by its part of the vector; None where they are equal."""
+
+        def of(slot: _Slot) -> Array | None:
+            if isinstance(slot.bijection, IdentityTransform):
+                return None
+            part = vector[slot.start : slot.stop]
+            return jax.jacfwd(
+                lambda part: jnp.ravel(slot.bijection(part.reshape(slot.bijection.inverse_shape(slot.shape))))
+            )(part)
+
+        return {slot.path: of(slot) for slot in self._slots}
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " d"]:
         """Draw a vector from the priors; leaves without prior are drawn normally about their present numbers."""

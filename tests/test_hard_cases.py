@@ -167,7 +167,7 @@ def growing(factor):
     [
         (scattered(1e-6), Leaving(), 8.0, sd.LogNormal()),
         (scattered(1e6), Leaving(), 8.0, sd.Normal()),
-        (scattered(1e6), Leaving(), 8.0, sd.Normal(0.1)),
+        pytest.param(scattered(1e6), Leaving(), 8.0, sd.Normal(0.1), marks=pytest.mark.slow),
         pytest.param(growing(1e6), Logistic(), 1.0, sd.LogNormal(), marks=pytest.mark.slow),
         pytest.param(growing(1e-6), Logistic(), 1.0, sd.Normal(), marks=pytest.mark.slow),
     ],

@@ -9,7 +9,7 @@ import sciad as sd
 
 
 def program(rate=1.0, size=3):
-    return {"rate": sd.param(rate), "known": sd.frozen(2.0), "weights": jnp.arange(size) * rate, "name": "tanh"}
+    return {"rate": sd.param(rate), "known": sd.frozen(2.0), "weights": rate * jnp.arange(float(size)), "name": "tanh"}
 
 
 def test_a_program_comes_back_from_another_process(tmp_path):

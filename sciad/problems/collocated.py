@@ -61,27 +61,37 @@ class Collocated(eqx.Module):
     def linearised(
         self, location: Float[Array, " p"], setting: Setting
     ) -> tuple[Float[Array, "n p"], tuple[Float[Array, " n"], None]]:
-        """Return the Jacobian, point by point in reverse mode, and the residuals."""
+        """Return the Jacobian, point by point in reverse mode, and the residuals.
+
+        It is taken by the natural values of each leaf, and carried to the vector for all points at once.
+        """
+        vector = self.joined(location, setting.noise)
+        values, slopes = self.full.values(vector), self.full.slopes(vector)
+        moving = {path: value for path, value in values.items() if not path.startswith("noise.")}
         blocks, parts = [], []
         for name, rows in setting.rows.items():
-            at_point = jax.vmap(lambda x, beside, name=name: self._rows(location, setting, name, x, beside))
-            slopes, values = at_point(jnp.asarray(rows.points), rows.beside)
+            at_point = jax.vmap(lambda x, beside, name=name: self._rows(values, moving, name, x, beside))
+            of_leaves, found = at_point(jnp.asarray(rows.points), rows.beside)
+            flat = {path: of_leaves[path].reshape(found.size, -1) for path in moving}
+            carried = [part if (by := slopes[path]) is None else part @ by for path, part in flat.items()]
             weight = _weight(setting, name)
-            blocks.append(weight * slopes.reshape(-1, location.size))
-            parts.append(weight * jnp.ravel(values))
+            blocks.append(weight * jnp.concatenate(carried, axis=1))
+            parts.append(weight * jnp.ravel(found))
         return jnp.concatenate(blocks), (jnp.concatenate(parts), None)
 
-    def _rows(self, location: Array, setting: Setting, name: str, x: Array, beside: PyTree) -> tuple[Array, Array]:
-        """Return one point's rows of the Jacobian, and its residuals."""
+    def _rows(
+        self, values: dict[str, Array], moving: dict[str, Array], name: str, x: Array, beside: PyTree
+    ) -> tuple[dict[str, Array], Array]:
+        """Return the derivatives of one point's residuals by each moving leaf, and these residuals."""
         residual = self.problem.residual(name)
 
-        def at(location: Array) -> Array:
-            return residual(unwrap(self.full.program(self.joined(location, setting.noise))), x, beside)
+        def at(moving: dict[str, Array]) -> Array:
+            return residual(unwrap(self.full.filled(values | moving)), x, beside)
 
-        values, pull = jax.vjp(at, location)
-        if values.size == 1:
-            return pull(jnp.ones_like(values))[0][None], values
-        return jax.vmap(lambda v: pull(v)[0])(jnp.eye(values.size, dtype=values.dtype)), values
+        found, pull = jax.vjp(at, moving)
+        if found.size == 1:
+            return jax.tree.map(lambda leaf: leaf[None], pull(jnp.ones_like(found))[0]), found
+        return jax.vmap(lambda v: pull(v)[0])(jnp.eye(found.size, dtype=found.dtype)), found
 
     def predictions(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, "n fields"]:
         """Return the fields at the observed points."""
