@@ -3,7 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     return jtu.tree_unflatten(jtu.tree_structure(like, is_leaf=is_param), filled)
 
 
-def _arrays(program: object) -> dict[str, np.ndarray]:
+def _arrays(program: object) -> dict[str, Any]:
     found = leaves(fill(program))
     return {
         name: leaf.array if isinstance(leaf, Param) else leaf
