@@ -97,7 +97,8 @@ def allen_cahn(x: np.ndarray, t: np.ndarray, modes: int = 4096, step: float = 1e
     Periodic and even means a slope of zero at 0 and 1 for t > 0, but the start has the slope -2 at 1: coefficients fall
     only like ``k^-2`` there. Interpolation folds what it cuts off back into the smooth part, an error that stays; here
     coefficients of the start are exact, and what is cut off, ``k >= modes``, would have died out at once:
-    within ``1 / (1e-4 pi^2 modes^2)``, 6e-5 for 4096.
+    within ``1 / (1e-4 pi^2 modes^2)``, 6e-5 for 4096. Only for 0 < t < 3e-4, and next to the seam, does that count: up
+    to 1e-4 there. At t = 0 the formula of the start is taken.
     """
     k = np.arange(modes)
     linear = -DIFFUSION * (np.pi * k) ** 2 + 5
