@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pde_references import BETA, DIFFUSION, DISPERSION, NU, REFERENCES
+from benchmarks.pde_references import BETA, DIFFUSION, DISPERSION, NU, REFERENCES, START
 from benchmarks.pinn_trace import Trace
 
 PERIODIC = ("convection", "allen_cahn", "kdv")
@@ -141,15 +141,6 @@ def _network(dde: Any, case: str) -> Any:
 
 def _zero(points: Any) -> Any:
     return np.zeros((len(points), 1))
-
-
-START: dict[str, Callable[[Any, Any], Any]] = {
-    "burgers": lambda x, xp: -xp.sin(np.pi * x),
-    "convection": lambda x, xp: xp.sin(x),
-    "wave": lambda x, xp: xp.sin(np.pi * x) + 0.5 * xp.sin(4 * np.pi * x),
-    "allen_cahn": lambda x, xp: x**2 * xp.cos(np.pi * x),
-    "kdv": lambda x, xp: xp.cos(np.pi * x),
-}
 
 
 def _residual(dde: Any, case: str) -> Callable[[Any, Any], Any]:

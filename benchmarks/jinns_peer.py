@@ -4,8 +4,8 @@ It is given its strongest optimiser, the self-scaled Broyden method with a zoom 
 ``jinns.optimizers``, after a first part of Adam; all points in one batch, since quasi-Newton methods need the same
 function at each step. Points are Sobol's, and the network has three layers of 20 tanh units, as in jinns' own
 documentation of it. Boundary and initial conditions are jinns' own terms, weighted 100 against the
-equation's 1; periodic cases take cos and sin of x as coordinates; the wave's start at rest, for which jinns has no term,
-is imposed with the start itself as ``u0(x) + t^2 network``.
+equation's 1; periodic cases take cos and sin of x as coordinates; the wave's start at rest, for which jinns has no
+term, is imposed with the start itself as ``u0(x) + t^2 network``.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pde_references import BETA, DIFFUSION, DISPERSION, NU, REFERENCES
+from benchmarks.pde_references import BETA, DIFFUSION, DISPERSION, NU, REFERENCES, START
 from benchmarks.pinn_trace import Trace
 
 CASES = tuple(REFERENCES)
@@ -176,15 +176,6 @@ def _loss(jinns: Any, case: str, network: Any, params: Any) -> Any:
     )
 
 
-START: dict[str, Callable[[Any, Any], Any]] = {
-    "burgers": lambda x, xp: -xp.sin(np.pi * x),
-    "convection": lambda x, xp: xp.sin(x),
-    "wave": lambda x, xp: xp.sin(np.pi * x) + 0.5 * xp.sin(4 * np.pi * x),
-    "allen_cahn": lambda x, xp: x**2 * xp.cos(np.pi * x),
-    "kdv": lambda x, xp: xp.cos(np.pi * x),
-}
-
-
 def _equation(jinns: Any, case: str) -> Any:
     """Return the equation; derivatives are nested forward ones, the fastest on a processor up to order four."""
     import jax
@@ -213,9 +204,7 @@ def _product(p: Any, xp: Any, along_y: int) -> Any:
 # Of a point (time first), the network, derivatives of it along axes, and the array module.
 RESIDUALS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "poisson2d": lambda p, u, d, xp: d(u, 0, 0)(p) + d(u, 1, 1)(p) + 2 * np.pi**2 * _product(p, xp, 1),
-    "helmholtz": lambda p, u, d, xp: (
-        d(u, 0, 0)(p) + d(u, 1, 1)(p) + u(p) - (1 - 17 * np.pi**2) * _product(p, xp, 4)
-    ),
+    "helmholtz": lambda p, u, d, xp: d(u, 0, 0)(p) + d(u, 1, 1)(p) + u(p) - (1 - 17 * np.pi**2) * _product(p, xp, 4),
     "burgers": lambda p, u, d, _: d(u, 0)(p) + u(p) * d(u, 1)(p) - NU * d(u, 1, 1)(p),
     "convection": lambda p, u, d, _: d(u, 0)(p) + BETA * d(u, 1)(p),
     "wave": lambda p, u, d, _: d(u, 0, 0)(p) - 4 * d(u, 1, 1)(p),

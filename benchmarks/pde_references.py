@@ -17,6 +17,7 @@ computation. Needs NumPy and SciPy alone, so that a peer's environment can run i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.fft import dct, idct, irfft, rfft
@@ -27,6 +28,14 @@ NU = 0.01 / np.pi
 BETA = 50.0
 DIFFUSION = 1e-4
 DISPERSION = 0.022**2
+# Values at t = 0, of x and the module of its arrays, which for a peer is another than NumPy.
+START: dict[str, Callable[[Any, Any], Any]] = {
+    "burgers": lambda x, xp: -xp.sin(np.pi * x),
+    "convection": lambda x, xp: xp.sin(x),
+    "wave": lambda x, xp: xp.sin(np.pi * x) + 0.5 * xp.sin(4 * np.pi * x),
+    "allen_cahn": lambda x, xp: x**2 * xp.cos(np.pi * x),
+    "kdv": lambda x, xp: xp.cos(np.pi * x),
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,13 @@ def cole_hopf(x: np.ndarray, t: np.ndarray, nu: float = NU, spacing: float = 0.2
 
     The trapezoidal rule converges geometrically here, since ``w`` is analytic and decays: in units of
     ``sqrt(2 nu t)``, its spread without the cosine, nodes lie ``spacing`` apart. ``w`` has its peaks within ``|s| < t``
-    (``s / t`` is a value of ``u``), so that nodes go as far, and ten units more. Exponents are shifted by their maximum.
+    (``s / t`` is a value of ``u``), so that nodes go as far, and ten units more. Exponents are shifted by their
+    maximum.
     """
     found = np.empty((x.size, t.size))
     for column, time in enumerate(t):
         if time == 0:
-            found[:, column] = -np.sin(np.pi * x)
+            found[:, column] = START["burgers"](x, np)
             continue
         unit = np.sqrt(2 * nu * time)
         # Where the cosine makes peaks narrower than one unit, at late times, nodes are as much closer.
@@ -105,11 +115,11 @@ def allen_cahn(x: np.ndarray, t: np.ndarray, modes: int = 4096, step: float = 1e
     scale = np.where(k == 0, 2.0, 1.0)  # SciPy halves the first coefficient
 
     def cubed(v: np.ndarray) -> np.ndarray:
-        u = idct(v * scale, type=2) * modes
-        return -5 * dct(u**3, type=2) / (modes * scale)
+        u = np.asarray(idct(v * scale, type=2)) * modes
+        return -5 * np.asarray(dct(u**3, type=2)) / (modes * scale)
 
     found = etdrk4(linear, cubed, _coefficients(k), t, step) @ np.cos(np.pi * np.outer(k, x))
-    found[t == 0] = x**2 * np.cos(np.pi * x)
+    found[t == 0] = START["allen_cahn"](x, np)
     return found.T
 
 
@@ -130,7 +140,7 @@ def kdv(
     x: np.ndarray,
     t: np.ndarray,
     dispersion: float = DISPERSION,
-    start: Callable[[np.ndarray], np.ndarray] = lambda x: np.cos(np.pi * x),
+    start: Callable[[np.ndarray], np.ndarray] | None = None,
     modes: int = 1024,
     step: float = 5e-5,
 ) -> np.ndarray:
@@ -143,9 +153,15 @@ def kdv(
     nodes = -1 + 2 * np.arange(modes) / modes
 
     def carried(v: np.ndarray) -> np.ndarray:
-        return -0.5 * wave * rfft(irfft(v) ** 2)
+        return -0.5 * wave * np.asarray(rfft(np.asarray(irfft(v)) ** 2))
 
-    found = etdrk4(-dispersion * wave**3, carried, np.asarray(rfft(start(nodes))), t, step)
+    found = etdrk4(
+        -dispersion * wave**3,
+        carried,
+        np.asarray(rfft(START["kdv"](nodes, np) if start is None else start(nodes))),
+        t,
+        step,
+    )
     weights = np.full(wave.size, 2.0)
     weights[[0, -1]] = 1
     phases = np.exp(1j * np.pi * np.outer(np.arange(wave.size), x + 1))
