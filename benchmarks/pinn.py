@@ -1,81 +1,117 @@
-"""Fields from equations, forward: how near to the exact solution, with default settings, in a budget of seconds.
+"""Equations solved by networks, without data inside: errors against verified references, and the time to reach them.
 
-``sciad`` trains a network by `sciad.Collocation` for the budget, compilation included; ``sciad_last_layer`` makes one
-linear solve over random features, where the equation is linear, and takes as long as it takes. ``rel_l2`` is the median
-over three seeds of the relative error on a fresh grid of 201 by 201 points; ``worst_rel_l2`` the worst of them;
-``held_out_residual`` the root mean square of the equation's residual on points never trained on. Solutions are closed
-forms: ``reference_floor`` is how far that of Burgers, an integral, changes with half as many nodes. What a case is told
-beyond its statement is in ``benchmarks/pinn_cases.py``: that of convection, to let the span of time grow.
+The cases and their references are those of `benchmarks.pde_references`, the error is over one grid of 201 x 101
+points for all systems, ends included. ``reference_floor`` is the reference's own error: nothing below it means
+anything. ``rel_l2`` is the smallest relative L2 error that a system reached within the budget, ``best_seconds`` when,
+from the call on, compilation included; ``compile_seconds`` is the part that was compilation. Medians over seeds.
+
+For a peer, ``ratio_to_sciad`` is its ``best_seconds`` over the seconds in which sciad had at most the same error:
+above 1, sciad was there first. It is missing if sciad never was.
+``held_out_residual`` is the root mean square of the equation's residual on fresh points.
+
+``sciad`` trains a network with default settings, but for the cases that `benchmarks.pinn_cases` tells to let the span
+of time grow; ``sciad_last_layer`` is one linear solve over random features, where the equation is linear. ``deepxde``
+has its published examples' settings, ``deepxde_float64`` the same in double precision, and ``jinns`` its self-scaled Broyden method in double precision.
 """
 
+from collections.abc import Callable, Mapping
+from math import inf
 from statistics import median
-from typing import Any
+from typing import Any, TypedDict
 
+from benchmarks import deepxde_peer, jinns_peer
 from benchmarks.measure import MeasurementError, Row, isolated, progress, rows
+from benchmarks.pde_references import REFERENCES, floor
+from benchmarks.pinn_trace import best, seconds_to
 
+CASES = tuple(REFERENCES)
 LINEAR = ("poisson2d", "helmholtz", "convection", "wave")
-CASES = (*LINEAR, "burgers")
-SEEDS = 3
+SEEDS = (0, 1, 2)
+PEERS: Mapping[str, tuple[str, Callable[..., Any], str]] = {
+    "deepxde": ("deepxde", deepxde_peer.measure, "float32"),
+    "deepxde_float64": ("deepxde", deepxde_peer.measure, "float64"),
+    "jinns": ("jinns", jinns_peer.measure, "float64"),
+}
+
+
+class Solved(TypedDict):
+    """What ``benchmarks.pinn_cases.solve`` returns: the trace of `benchmarks.pinn_trace`, and figures at its end."""
+
+    trace: list[tuple[float, float]]
+    compile_seconds: float
+    run_seconds: float
+    held_out_residual: float
 
 
 def run(case: str, budget: float, peers: bool) -> list[Row]:
-    """Measure on one case; ``peers`` adds none yet that live in environments of their own."""
-    del peers
-    found = []
-    for system in ("sciad", "sciad_last_layer") if case in LINEAR else ("sciad",):
-        try:
-            figures = _all_seeds(case, system, budget)
-        except MeasurementError as error:
-            progress(str(error))
-            figures = {"failed": (1.0, "runs")}
-        found += rows(case, system, figures)
+    """Measure sciad on one case, and with ``peers`` the others, each seed for about ``budget`` seconds."""
+    progress(f"{case}, sciad")
+    try:
+        ours = [isolated(solved, timeout=3 * budget + 600, case=case, seed=seed, budget=budget) for seed in SEEDS]
+    except MeasurementError as error:
+        progress(str(error))
+        ours, found = [], rows(case, "sciad", {"failed": (1.0, "runs")})
+    else:
+        found = rows(case, "sciad", _ours(ours) | {"reference_floor": (floor(case), "1")})
+    if case in LINEAR:
+        found += _last_layer(case, budget)
+    for system in PEERS if peers else ():
+        found += _peer(case, system, budget, ours)
     return found
 
 
-def _all_seeds(case: str, system: str, budget: float) -> dict[str, tuple[float, str]]:
-    seeds = []
-    for seed in range(SEEDS):
-        progress(f"{case}, {system}, seed {seed}")
-        seeds.append(isolated(one_seed, timeout=2 * budget + 300, case=case, system=system, seed=seed, budget=budget))
-
-    def middle(name: str) -> float:
-        return median(float(each[name]) for each in seeds)
-
-    return {
-        "rel_l2": (middle("rel_l2"), "1"),
-        "worst_rel_l2": (max(float(each["rel_l2"]) for each in seeds), "1"),
-        "held_out_residual": (middle("held_out_residual"), "1"),
-        "reference_floor": (middle("reference_floor"), "1"),
-        "seconds": (middle("seconds"), "s"),
-        "compile_seconds": (middle("compile_seconds"), "s"),
-        "steps": (middle("steps"), "1"),
-    }
+def _last_layer(case: str, budget: float) -> list[Row]:
+    system = "sciad_last_layer"
+    progress(f"{case}, {system}")
+    try:
+        ours = [
+            isolated(solved, timeout=budget + 600, case=case, seed=seed, budget=budget, last_layer=True)
+            for seed in SEEDS
+        ]
+    except MeasurementError as error:
+        progress(str(error))
+        return rows(case, system, {"failed": (1.0, "runs")})
+    return rows(case, system, _ours(ours))
 
 
-def one_seed(case: str, system: str, seed: int, budget: float) -> dict[str, Any]:
-    """Solve one case; runs in a fresh process."""
-    import time
+def solved(case: str, seed: int, budget: float, *, last_layer: bool = False) -> Solved:
+    """Solve a case by sciad; runs in a fresh process."""
+    from benchmarks.pinn_cases import solve
 
-    import numpy as np
+    return solve(case, seed, budget, last_layer=last_layer)
 
-    import sciad as sd
-    from benchmarks.pinn_cases import CASES as POSED
 
-    posed = POSED[case]
-    problem = sd.PDEProblem(posed.domain, conditions=posed.conditions)
-    solver = sd.LastLayer() if system == "sciad_last_layer" else sd.Collocation(budget=budget, **posed.told)
-    began = time.perf_counter()
-    fit = sd.fit(problem, posed.equation, solver=solver, key=seed, progress=False)
-    seconds = time.perf_counter() - began
-    axes = {n: np.linspace(*span, 201) for n, span in zip(posed.domain.coordinates, posed.domain.bounds, strict=True)}
-    grid = np.meshgrid(*axes.values(), indexing="ij")
-    exact, coarse = posed.exact(*grid), posed.coarse(*grid)
-    error = np.linalg.norm(fit(**axes)["u"].to_numpy() - exact) / np.linalg.norm(exact)
-    return {
-        "rel_l2": float(error),
-        "held_out_residual": fit.held_out["equation"],
-        "reference_floor": float(np.linalg.norm(coarse - exact) / np.linalg.norm(exact)),
-        "seconds": seconds,
-        "compile_seconds": fit.stats["compile_seconds"],
-        "steps": fit.stats["steps"],
-    }
+def _ours(ours: list[Solved]) -> dict[str, tuple[float, str]]:
+    ends = {name: median(one[name] for one in ours) for name in ("run_seconds", "compile_seconds")}
+    residual = median(one["held_out_residual"] for one in ours)
+    return _traced(ours) | {name: (value, "s") for name, value in ends.items()} | {"held_out_residual": (residual, "1")}
+
+
+def _peer(case: str, system: str, budget: float, ours: list[Solved]) -> list[Row]:
+    environment, measurement, precision = PEERS[system]
+    theirs = []
+    try:
+        for seed in SEEDS:
+            progress(f"{case}, {system}, seed {seed}")
+            arguments = {"case": case, "seconds": budget, "seed": seed, "precision": precision}
+            theirs.append(isolated(measurement, timeout=3 * budget + 600, peer=environment, **arguments))
+    except MeasurementError as error:
+        progress(str(error))
+        return rows(case, system, {"failed": (1.0, "runs")})
+    figures = _traced(theirs)
+    for name, unit in {"compile_seconds": "s", "iterations": "steps"}.items():
+        figures[name] = (median(one[name] for one in theirs), unit)
+    return rows(case, system, figures | _ratio(theirs, ours))
+
+
+def _traced(runs: list[Any]) -> dict[str, tuple[float, str]]:
+    seconds, errors = zip(*(best(one["trace"]) for one in runs), strict=True)
+    return {"rel_l2": (median(errors), "1"), "best_seconds": (median(seconds), "s")}
+
+
+def _ratio(theirs: list[Any], ours: list[Solved]) -> dict[str, tuple[float, str]]:
+    """Return how much longer the peer took for its smallest error than we did, as medians over seeds."""
+    figures = _traced(theirs)
+    error, seconds = figures["rel_l2"][0], figures["best_seconds"][0]
+    reached = median(seconds_to(one["trace"], error) for one in ours) if ours else inf
+    return {"ratio_to_sciad": (seconds / reached if reached < inf else inf, "1")}

@@ -1,5 +1,6 @@
-"""Partial differential equations with known solutions."""
+"""The cases of `benchmarks.pinn` as sciad states them, and what its fits reach over time."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,31 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 import sciad as sd
-
-NODES = 400  # of the quadrature for Burgers' equation
-VISCOSITY = 0.01 / np.pi
+from benchmarks.pde_references import BETA, DIFFUSION, DISPERSION, NU, REFERENCES, START, relative_l2, solution
+from benchmarks.pinn import Solved
 
 
 class Posed(NamedTuple):
-    """An equation on a domain with its solution, also by a coarser quadrature, and what the solver is told of it."""
+    """Names of the coordinates, conditions, the equation, and what the solver is told beyond them."""
 
-    domain: sd.Box
+    coordinates: tuple[str, str]
     conditions: Sequence[Any]
     equation: Callable[..., Any]
-    exact: Callable[..., np.ndarray]
-    coarse: Callable[..., np.ndarray]
     told: dict[str, Any]
 
 
-def closed(
-    domain: sd.Box,
-    conditions: Sequence[Any],
-    equation: Callable[..., Any],
-    exact: Callable[..., np.ndarray],
-    **told: Any,
-) -> Posed:
-    """Return an equation whose solution is a closed form."""
-    return Posed(domain, conditions, equation, exact, exact, told)
+def started(case: str, rate: float | None = None) -> sd.Initial:
+    """Return the initial values of a case."""
+    return sd.Initial(lambda p: START[case](p.x, jnp), rate)
 
 
 def poisson(u: Any, p: sd.Point) -> Any:
@@ -45,9 +37,14 @@ def helmholtz(u: Any, p: sd.Point) -> Any:
     return sd.laplacian(u, "x", "y")(p) + u(p) - source
 
 
+def burgers(u: Any, p: sd.Point) -> Any:
+    """Return the residual of Burgers' equation."""
+    return sd.d(u, "t")(p) + u(p) * sd.d(u, "x")(p) - NU * sd.d(u, "x", "x")(p)
+
+
 def convection(u: Any, p: sd.Point) -> Any:
-    """Return the residual of transport with speed 50."""
-    return sd.d(u, "t")(p) + 50.0 * sd.d(u, "x")(p)
+    """Return the residual of transport."""
+    return sd.d(u, "t")(p) + BETA * sd.d(u, "x")(p)
 
 
 def wave(u: Any, p: sd.Point) -> Any:
@@ -55,59 +52,51 @@ def wave(u: Any, p: sd.Point) -> Any:
     return sd.d(u, "t", "t")(p) - 4.0 * sd.d(u, "x", "x")(p)
 
 
-def burgers(u: Any, p: sd.Point) -> Any:
-    """Return the residual of Burgers' equation."""
-    return sd.d(u, "t")(p) + u(p) * sd.d(u, "x")(p) - VISCOSITY * sd.d(u, "x", "x")(p)
+def allen_cahn(u: Any, p: sd.Point) -> Any:
+    """Return the residual of Allen and Cahn's equation."""
+    return sd.d(u, "t")(p) - DIFFUSION * sd.d(u, "x", "x")(p) - 5.0 * u(p) + 5.0 * u(p) ** 3
 
 
-def cole_hopf(x: np.ndarray, t: np.ndarray, nodes: int = NODES) -> np.ndarray:
-    r"""Return the solution of Burgers' equation from :math:`-\sin \pi x`, by Gauss-Hermite quadrature.
-
-    .. math:: u = -\frac{\int \sin(\pi y)\, f(y)\, e^{-z^2} dz}{\int f(y)\, e^{-z^2} dz}, \quad
-              y = x - 2\sqrt{\nu t}\, z, \quad f(y) = e^{-\cos(\pi y) / 2 \pi \nu}
-
-    Source: C. Basdevant et al., *Spectral and finite difference solutions of the Burgers equation* (1986).
-    """
-    z, w = np.polynomial.hermite.hermgauss(nodes)
-    keep = w > 0
-    z, w = z[keep], w[keep]
-    y = x[..., None] - 2 * np.sqrt(VISCOSITY * t)[..., None] * z
-    weight = w * np.exp(-(1 + np.cos(np.pi * y)) / (2 * np.pi * VISCOSITY))
-    return -np.sum(np.sin(np.pi * y) * weight, axis=-1) / np.sum(weight, axis=-1)
+def kdv(u: Any, p: sd.Point) -> Any:
+    """Return the residual of Korteweg and de Vries' equation."""
+    return sd.d(u, "t")(p) + u(p) * sd.d(u, "x")(p) + DISPERSION * sd.d(u, "x", "x", "x")(p)
 
 
-CASES = {
-    "poisson2d": closed(
-        sd.Box(x=(0, 1), y=(0, 1)),
-        [sd.Dirichlet(0.0)],
-        poisson,
-        lambda x, y: np.sin(np.pi * x) * np.sin(np.pi * y),
-    ),
-    "helmholtz": closed(
-        sd.Box(x=(-1, 1), y=(-1, 1)),
-        [sd.Dirichlet(0.0)],
-        helmholtz,
-        lambda x, y: np.sin(np.pi * x) * np.sin(4 * np.pi * y),
-    ),
-    "convection": closed(
-        sd.Box(x=(0, 2 * np.pi), t=(0, 1)),
-        [sd.Initial(lambda p: jnp.sin(p.x)), sd.Periodic("x")],
-        convection,
-        lambda x, t: np.sin(x - 50 * t),
-        growing=10,
-    ),
-    "wave": closed(
-        sd.Box(x=(0, 1), t=(0, 1)),
-        [sd.Initial(lambda p: jnp.sin(jnp.pi * p.x) + 0.5 * jnp.sin(4 * jnp.pi * p.x), 0.0), sd.Dirichlet(0.0, on="x")],
-        wave,
-        lambda x, t: np.sin(np.pi * x) * np.cos(2 * np.pi * t) + 0.5 * np.sin(4 * np.pi * x) * np.cos(8 * np.pi * t),
-    ),
-    "burgers": Posed(
-        sd.Box(x=(-1, 1), t=(0, 1)),
-        [sd.Initial(lambda p: -jnp.sin(jnp.pi * p.x)), sd.Dirichlet(0.0, on="x")],
-        burgers,
-        cole_hopf,
-        lambda x, t: cole_hopf(x, t, NODES // 2),
-        {},
-    ),
+FIXED, AT_ENDS, ROUND = sd.Dirichlet(0.0), sd.Dirichlet(0.0, on="x"), sd.Periodic("x")
+POSED = {
+    "poisson2d": Posed(("x", "y"), [FIXED], poisson, {}),
+    "helmholtz": Posed(("x", "y"), [FIXED], helmholtz, {}),
+    "burgers": Posed(("x", "t"), [started("burgers"), AT_ENDS], burgers, {}),
+    "convection": Posed(("x", "t"), [started("convection"), ROUND], convection, {"growing": 10}),
+    "wave": Posed(("x", "t"), [started("wave", 0.0), AT_ENDS], wave, {}),
+    "allen_cahn": Posed(("x", "t"), [started("allen_cahn"), ROUND], allen_cahn, {"growing": 10}),
+    "kdv": Posed(("x", "t"), [started("kdv"), ROUND], kdv, {"growing": 10}),
 }
+
+
+def solve(case: str, seed: int, budget: float, *, last_layer: bool = False) -> Solved:
+    """Fit one case for the budget, and watch its error; what watching takes is not counted."""
+    posed, reference = POSED[case], REFERENCES[case]
+    domain = sd.Box(**dict(zip(posed.coordinates, zip(reference.low, reference.high, strict=True), strict=True)))
+    problem = sd.PDEProblem(domain, conditions=posed.conditions)
+    axes = dict(zip(posed.coordinates, reference.grid(), strict=True))
+    true = solution(case, *axes.values())
+    trace, began, watching = [], time.perf_counter(), 0.0
+
+    def watch(program: Any) -> None:
+        nonlocal watching
+        start = time.perf_counter()
+        error = relative_l2(problem.on_grid(program, **axes)["u"].to_numpy(), true)
+        trace.append((start - began - watching, error))
+        watching += time.perf_counter() - start
+
+    solver = sd.LastLayer() if last_layer else sd.Collocation(budget=budget, watch=watch, **posed.told)
+    fit = sd.fit(problem, posed.equation, solver=solver, key=seed, progress=False)
+    seconds = time.perf_counter() - began - watching
+    trace.append((seconds, relative_l2(fit(**axes)["u"].to_numpy(), true)))
+    return Solved(
+        trace=[(float(s), float(e)) for s, e in trace if np.isfinite(e)],
+        compile_seconds=fit.stats["compile_seconds"],
+        run_seconds=seconds - fit.stats["compile_seconds"],
+        held_out_residual=fit.held_out["equation"],
+    )

@@ -46,6 +46,8 @@ class Course:
         problem, solver = self._problem, self._solver
         if number < 0:
             return self._at(problem.design(solver.points, HELD), self.weight)
+        if solver.watch is not None:
+            solver.watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
         share = min((number + 1) / solver.growing, 1.0) if solver.growing else 1.0
         rows = {
             name: group if name == "data" else Rows(problem.until(share, group.points), group.beside)

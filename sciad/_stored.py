@@ -43,7 +43,7 @@ def save(program: object, path: str | os.PathLike[str]) -> Path:
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     arrays = {MARK + name: np.asarray(value) for name, value in _arrays(program).items()}
     with replacing(path) as scratch, scratch.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     return path
 
 

@@ -68,6 +68,8 @@ class Collocation(eqx.Module):
         Root mean square of all residuals on points held out, at which it ends.
     patience
         Rounds without gain on the points held out, after which it ends.
+    watch
+        Called with the program as each round begins: to draw it, or to keep it.
     engine
         The least-squares solver of the steps.
     """
@@ -80,6 +82,7 @@ class Collocation(eqx.Module):
     growing: int = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     patience: int = eqx.field(static=True)
+    watch: Callable[[Any], object] | None = eqx.field(static=True)
     engine: GaussNewton
 
     def __init__(
@@ -93,6 +96,7 @@ class Collocation(eqx.Module):
         growing: int = 0,
         tolerance: float = 0.0,
         patience: int = 5,
+        watch: Callable[[Any], object] | None = None,
         engine: GaussNewton | None = None,
     ) -> None:
         if growing < 0:
@@ -104,7 +108,7 @@ class Collocation(eqx.Module):
                 msg = f"Collocation({name}={value}): expected a positive number."
                 raise OptionError(msg)
         self.points, self.hold, self.budget, self.max_steps = points, hold, float(budget), max_steps
-        self.growing = growing
+        self.growing, self.watch = growing, watch
         self.adaptive, self.tolerance, self.patience = adaptive, float(tolerance), patience
         self.engine = GaussNewton(1e-15, 1e-15, form="normal", scaled=False) if engine is None else engine
 
