@@ -15,15 +15,17 @@ from sciad.solvers.points import by_residual
 HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
 CANDIDATES = 8  # for each point, when points are drawn by the residual
-WEIGHTS = (1.0, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the equation beside data, from round to round
+WEIGHTS = (0.1, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the equation beside data, both by their sizes, from round to round
 FIRST_NOISE = 0.1  # of the scatter of the data
 
 
 class Course:
     """What changes from round to round: points, the noise's numbers, and how much the equation weighs beside the data.
 
-    An equation is exact, and data are not: beside data its weight, in units of its residual at the start, rises until
-    what it is missed by no longer matters.
+    An equation is exact, and data are not: beside data its weight rises until what it is missed by no longer matters.
+    The weight compares the equation's residual, by that at the start, with the misfit of the data by the size of the
+    field, whatever the noise: were it to fall as the noise does, a network could follow the data alone, and all noise
+    would be taken for signal.
     """
 
     def __init__(self, problem: PDEProblem, posed: Collocated, solver: Collocation) -> None:
@@ -58,8 +60,9 @@ class Course:
             sizes = np.asarray(_magnitudes(self._posed, location, self._at({"equation": Rows(many, None)}, 1.0)))
             rows["equation"] = Rows(many[by_residual(sizes, solver.points, number)], None)
         if problem.observations is not None:
-            self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)]
             self.noise = self._best_noise(location) if number > 0 else self.noise
+            at_data = self._at(problem.design(1, 0), 1.0)
+            self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)] * float(_precision(self._posed, location, at_data))
         return self._at(rows, self.weight)
 
     def _best_noise(self, location: Array) -> np.ndarray:
@@ -94,6 +97,11 @@ def _first_noise(problem: PDEProblem, posed: Collocated) -> np.ndarray:
 @eqx.filter_jit
 def _predictions(posed: Collocated, location: Array, setting: Setting) -> Array:
     return posed.predictions(location, setting)
+
+
+@eqx.filter_jit
+def _precision(posed: Collocated, location: Array, setting: Setting) -> Array:
+    return posed.precision(location, setting)
 
 
 @eqx.filter_jit

@@ -103,6 +103,11 @@ class Collocated(eqx.Module):
         program = unwrap(self.full.program(jnp.asarray(self.full.vector).at[self.noisy].set(noise)))
         return -self.problem.log_likelihood(program, predictions)
 
+    def precision(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, ""]:
+        """Return how finely the data are known; see `PDEProblem.precision`."""
+        program = self.full.program(self.joined(location, setting.noise))
+        return self.problem.precision(unwrap(program), self.predictions(location, setting))
+
     def magnitudes(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, " n"]:
         """Return the size of the equation's residual at each point inside."""
         plain = unwrap(self.full.program(self.joined(location, setting.noise)))

@@ -273,6 +273,18 @@ class PDEProblem:
                 total = total + jnp.sum(noise.log_prob(jnp.asarray(seen.values[there, number])))
         return total
 
+    def precision(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, ""]:
+        r"""Return how finely the data are known: the root mean square of :math:`s\sqrt{I}`, one by the relative noise.
+
+        With s the size of the field, and I the expected information of an observation about its prediction.
+        """
+        seen, parts = self.observations, []
+        for number, field in enumerate(self.fields):
+            if seen is not None and field in plain.noise:
+                there = np.flatnonzero(seen.observed[:, number])
+                parts.append(self.scales[field] ** 2 * plain.noise[field].information(mean[there, number]))
+        return jnp.sqrt(jnp.mean(jnp.concatenate(parts)))
+
     def evaluate(self, program: PDEProgram, points: Float[np.ndarray | Array, "n d"]) -> Float[Array, "n fields"]:
         """Return the fields at points, which have a column for each coordinate of the domain."""
         u, names = self.field(unwrap(program)), self.fields
