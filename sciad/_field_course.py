@@ -52,7 +52,7 @@ class Course:
             solver.watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
         share = min((number + 1) / solver.growing, 1.0) if solver.growing else 1.0
         rows = {
-            name: group if name == "data" else Rows(problem.until(share, group.points), group.beside)
+            name: group if name == "data" else Rows(problem.until(share, np.asarray(group.points)), group.beside)
             for name, group in problem.design(solver.points, number * SEEDS).items()
         }
         if number > 0 and solver.adaptive:

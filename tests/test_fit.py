@@ -186,7 +186,8 @@ class Each(eqx.Module):
         return -jnp.sum(jnp.where(jnp.arange(float(len(self.rates))) == inputs["i"], self.rates, 0.0)) * y
 
 
-@pytest.mark.parametrize("noise", [sd.Normal(0.2), pytest.param(sd.StudentT(0.2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [sd.Normal(0.2), sd.StudentT(0.2)])
 def test_intervals_cover_the_truth_as_often_as_they_say(noise):
     number, t = 40, np.linspace(0.0, 4.0, 12)
     truth = np.linspace(0.2, 1.0, number)

@@ -78,11 +78,11 @@ def _loss(name):
     return loss, jnp.array(p), jnp.array(y0)
 
 
-SEVERAL = ("network of 2 for 2",)  # of the networks, which take long
+LONG = ("branches", "matrix", "predators")  # beside networks
 
 
 def with_some_slow(names):
-    rare = (name for name in names if name.startswith("network") and name not in SEVERAL)
+    rare = (name for name in names if name.startswith("network") or name in LONG)
     marks = dict.fromkeys(rare, pytest.mark.slow)
     return [pytest.param(name, marks=marks.get(name, ())) for name in names]
 

@@ -21,6 +21,8 @@ VERBS = {
         "account",
         "data_remarks",
         "field",
+        "field_account",
+        "field_course",
         "fit",
         "fit_field",
         "fitted",

@@ -60,7 +60,7 @@ def test_a_ball_bounces_as_its_parabolas_say_each_from_its_own_height():
         np.testing.assert_allclose(row, heights(TIMES, 9.81, 0.8, start), atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["forward", "reverse"])
+@pytest.mark.parametrize("kind", [pytest.param("forward", marks=pytest.mark.slow), "reverse"])
 def test_derivatives_go_through_the_times_of_resets(kind):
     solver = sd.ODE(rtol=1e-10, atol=1e-10, sensitivity=kind)
     weights = jnp.sin(jnp.arange(2.0 * TIMES.size)).reshape(2, -1)
@@ -186,7 +186,9 @@ def falling(starts, order):
 
 
 @pytest.mark.loose_promotion
-@pytest.mark.parametrize("starts", [(2.0, 1.9), (1.9, 2.0), (2.0, 2.0)])
+@pytest.mark.parametrize(
+    "starts", [(2.0, 1.9), *(pytest.param(s, marks=pytest.mark.slow) for s in [(1.9, 2.0), (2.0, 2.0)])]
+)
 def test_of_several_resets_the_first_in_time_happens_first(starts):
     for order in ((0, 1), (1, 0)):
         found = falling(starts, order)
@@ -226,6 +228,7 @@ def test_resets_in_single_precision():
     np.testing.assert_allclose(found[0], heights(TIMES, 9.81, 0.8, 2.0), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_number_of_resets_is_named_where_a_fit_cannot_begin():
     fit = sd.fit(fallen(np.ones(TIMES.size), resets=sd.Reset(BOUNCE.when, BOUNCE.then, most=1)), Ball(), starts=0)
     assert "more of them than `most` are a failed solve too" in fit.message

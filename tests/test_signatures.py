@@ -117,6 +117,7 @@ class Bottle(eqx.Module):
         return -self.rate * jnp.ones(1)
 
 
+@pytest.mark.slow
 def test_observations_at_a_reset_are_told_and_resets_that_never_happen():
     refilled = sd.Reset(when=lambda _m, _t, y: y[0], then=lambda _m, _t, y: jnp.ones_like(y), most=4)
     assert repr(refilled) == "Reset(where `when` falls through zero, 4 times at most)"
