@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from scipy.io import loadmat
 
 from benchmarks import pde_inverse
 from benchmarks.pde_references import (
@@ -190,21 +189,6 @@ def test_floors_are_small(case, least):
 @pytest.mark.parametrize(("case", "least"), [("allen_cahn", 1e-9), ("kdv", 1e-9)])
 def test_floors_by_refinement_are_small(case, least):
     assert floor(case) < least
-
-
-def shared(name, root):
-    """A published field, or a reason to skip."""
-    file = root.parent / "shared" / "reference" / name
-    if not file.exists():
-        pytest.skip(f"{name} is not beside this checkout")
-    return loadmat(file)
-
-
-def test_published_fields_agree_with_ours(root):
-    burgers, kdvs = shared("raissi_burgers_shock.mat", root), shared("raissi_kdv.mat", root)
-    for case, field in {"burgers": burgers["usol"], "kdv": kdvs["uu"]}.items():
-        problem = pde_inverse.INVERSE[case]
-        assert relative_l2(field, problem.solution(problem.x, problem.t)) < 1e-10
 
 
 def test_observations_are_seeded_and_noisy():
