@@ -39,7 +39,7 @@ def _of_size(
     parts: Separation, found: Estimate, i: int, data: np.ndarray, diagnostics: dict[str, Any]
 ) -> Iterator[str]:
     field = parts.problem.fields[i]
-    lost, noise = _all_noise(parts, found, field, data), diagnostics["residual_tests"][field]["p_independent"]
+    lost, independent = _all_noise(parts, found, field, data), diagnostics["residual_tests"][field]["p_independent"]
     start = _against_start(parts, i)
     if start is not None and max(start, 1 / start) > (OTHER_UNITS if lost else FAR_APART):
         yield f"The data of {field} begin at about {start:.1g} times the initial value that is given. {UNITS}"
@@ -48,7 +48,7 @@ def _of_size(
     predicted = np.abs(np.asarray(prediction.mean)[..., i][parts.problem.observations.observed[..., i]])
     ratio = np.sqrt(np.mean(data**2) / np.mean(predicted**2)) if np.any(predicted) else 1.0
     each = np.median(np.abs(data)) / max(np.median(predicted), np.finfo(float).tiny)
-    limit = OTHER_UNITS if noise < SUSPECT else FAR_APART
+    limit = OTHER_UNITS if independent < SUSPECT else FAR_APART
     if ratio > 0 and min(abs(np.log(ratio)) / np.log(limit), abs(np.log(max(each, 1e-300)))) > 1:
         yield f"The data of {field} are about {ratio:.1g} times what the equation predicts. {UNITS}"
     elif lost:

@@ -8,19 +8,19 @@ import pandas as pd
 from jaxtyping import Array
 
 from sciad._field import FieldFit
-from sciad._field_course import WEIGHTS
 from sciad._regression import Natural
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem
-from sciad.solvers.collocation import Collocated as Found
+from sciad.solvers.collocation import Outcome
 
 WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
 LOOSE = 1e-12  # of the largest singular value: what the data say nothing of is as wide as that
 POOR, BENT = 1e-3, 1e-5  # residuals on points held out by those at the start, that are told; and if they are also
 APART = 10.0  # times larger than those trained on
+MISSED = 0.1  # the equation's residual beside data, by that at the start, that is told
 
 
-def described(problem: PDEProblem, posed: Collocated, found: Found, setting: Setting | None = None) -> FieldFit:
+def described(problem: PDEProblem, posed: Collocated, found: Outcome, setting: Setting | None = None) -> FieldFit:
     """Return what was found, with the covariance of unknown numbers, and what a reader must know."""
     noise = jnp.zeros(0) if setting is None else setting.noise
     vector = np.asarray(posed.joined(found.location, noise))
@@ -61,6 +61,7 @@ def _covariance(posed: Collocated, location: Array, setting: Setting, slopes: np
     lengths = np.linalg.norm(jacobian, axis=0)
     lengths = np.where(lengths > 0, lengths, 1.0)
     _, values, right = np.linalg.svd(np.linalg.qr(jacobian / lengths, mode="r"))
+    values = np.pad(values, (0, len(right) - len(values)))  # fewer rows than columns say nothing of some directions
     spread = (right / np.maximum(values, LOOSE * values.max())[:, None]).T / lengths[:, None]
     of_location = slopes[:, posed.places] @ spread
     curvature = np.asarray(_curvature(posed, location, setting)) if posed.noisy.size else np.zeros((0, 0))
@@ -78,16 +79,22 @@ def _curvature(posed: Collocated, location: Array, setting: Setting) -> Array:
     return jax.hessian(posed.noise_loss)(setting.noise, posed.predictions(location, setting))
 
 
-def _warnings(found: Found, setting: Setting | None) -> list[str]:
+def _warnings(found: Outcome, setting: Setting | None) -> list[str]:
     """Return what makes the answer doubtful."""
     told = []
-    rounds, ended = len(found.history), found.history[-1]
-    started = found.stats.get("unsolved", found.history[0][-1])
+    stats, ended = found.stats, found.history[-1]
+    started = stats["unsolved"] if setting is None else found.history[0][-1]
     ended = ended if setting is not None else np.array([*ended[:3], found.held_out["equation"]])
-    if setting is not None and rounds <= len(WEIGHTS) and "data" in found.held_out:
+    if setting is not None and stats["rounds"] <= stats["ramp"] and "data" in found.held_out:
         told.append(
             "The equation was still being tightened when the fit ended: estimates lean on the data too much, and their "
             "errors are too small. Give more time: sd.Collocation(budget=...)."
+        )
+    if "data" in found.held_out and found.held_out["equation"] > MISSED * stats["unsolved"]:
+        told.append(
+            f"The equation is not met beside the data: its residual fell only from {stats['unsolved']:.2g} to "
+            f"{found.held_out['equation']:.2g}. Either the two contradict each other, so that the equation, a condition"
+            " or a unit is wrong, or the fit needs more time: sd.Collocation(budget=...)."
         )
     if "data" not in found.held_out and ended[-1] > POOR * started:
         told.append(

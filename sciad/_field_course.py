@@ -86,8 +86,10 @@ def _first_noise(problem: PDEProblem, posed: Collocated) -> np.ndarray:
     if not noise.size or seen is None:
         return noise
     values = np.where(seen.observed, seen.values, 1.0)
+    columns = zip(seen.values.T, seen.observed.T, strict=True)
+    scatter = [np.std(column[there]) if there.any() else 0.0 for column, there in columns]
     signs = np.where(np.arange(len(values)) % 2 == 0, 1.0, -1.0)[:, None]
-    off = values + FIRST_NOISE * signs * np.nanstd(np.where(seen.observed, seen.values, np.nan), axis=0)
+    off = values + FIRST_NOISE * signs * np.array(scatter)
     positive = [field in problem.noise and problem.noise[field].positive for field in problem.fields]
     off = np.where(np.array(positive)[None] & (off <= 0), values, off)
     best = best_noise(posed.noise_loss, noise, jnp.asarray(off))

@@ -42,8 +42,8 @@ def fit_field(
             return _by_steps(problem, program, solver, key, display)
         linear = _linear(problem, program, key)
         if solver is not None and not linear:
-            msg = "sd.LastLayer solves what is linear in the field, with nothing else unknown, noise included, and "
-            msg += "this is not. Take sd.Collocation()."
+            msg = "sd.LastLayer solves what is linear in the field, with no data and nothing else unknown, and this is "
+            msg += "not. Take sd.Collocation()."
             raise InputError(msg)
         if linear:
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
@@ -63,7 +63,7 @@ def _by_steps(
     found = solver.solve(
         posed, jnp.asarray(full.vector)[posed.places], course.setting,
         lambda steps, seconds, trained, least: display.update(
-            "Gauss-Newton", int(min(seconds, solver.budget)), int(solver.budget),
+            "Gauss-Newton, seconds", int(min(seconds, solver.budget)), int(solver.budget),
             f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
         ramp=course.ramp,
     )  # fmt: skip
@@ -100,13 +100,15 @@ def _featured(
 
 
 def _linear(problem: PDEProblem, program: PyTree, key: PRNGKeyArray | int) -> bool:
-    """Whether residuals are linear in the field, and nothing else is unknown.
+    """Whether residuals are linear in the field, and nothing else is unknown: ``r(a + b) - r(a) - r(b) + r(0) = 0``.
 
-    Then ``r(a + b) - r(a) - r(b) + r(0)`` vanishes.
+    Beside data no single solve will do, however well their noise is known: the equation's weight must rise first.
     """
+    if problem.observations is not None:
+        return False
     posed = _featured(problem, program, FEW, np.ones(len(problem.domain.coordinates)), key)
     start = jnp.asarray(posed.full.vector)[posed.places]
-    if start.size > FEW * len(problem.fields) or posed.noisy.size:
+    if start.size > FEW * len(problem.fields):
         return False
     setting = _setting(problem.design(PROBES, 0), np.zeros(0))
     a, b = (jax.random.normal(k, start.shape) for k in jax.random.split(jax.random.key(0)))

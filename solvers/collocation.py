@@ -34,7 +34,7 @@ class Posed(Protocol):
         ...
 
 
-class Collocated(NamedTuple):
+class Outcome(NamedTuple):
     """Where a collocation ended: the location of the least residual on points held out, and how it came there.
 
     `history` has a row for each round: steps, seconds, root mean squares of the residuals trained on and held out.
@@ -120,7 +120,7 @@ class Collocation(eqx.Module):
         report: Report | None = None,
         *,
         ramp: int = 0,
-    ) -> Collocated:
+    ) -> Outcome:
         """Descend from `location`; ``settings(round, location)`` gives new points, round -1 those held out.
 
         In the first `ramp` rounds the setting becomes harder, and the last is the best. Ctrl-C ends it with the best so
@@ -152,6 +152,7 @@ class _Search:
         self._history: list[tuple[float, ...]] = []
         self.interrupted = False
         self.judge()
+        self._unsolved = self._held_out["equation"]
 
     @property
     def seconds(self) -> float:
@@ -203,7 +204,7 @@ class _Search:
         if rising or now < self._least:
             self._best, self._least, self._held_out = self._location, now, found
 
-    def outcome(self) -> Collocated:
+    def outcome(self) -> Outcome:
         """Return the best."""
         ended = "Interrupted." if self.interrupted else self._ended
         stats = {
@@ -211,9 +212,11 @@ class _Search:
             "rounds": self._rounds,
             "seconds": self.seconds,
             "compile_seconds": self._compiling,
+            "ramp": self._ramp,
+            "unsolved": self._unsolved,
             "ended": ended,
         }
-        return Collocated(self._best, self._held_out, np.array(self._history), stats)
+        return Outcome(self._best, self._held_out, np.array(self._history), stats)
 
 
 def _root(state: Any) -> float:

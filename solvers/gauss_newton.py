@@ -85,8 +85,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     form
         ``"primal"`` solves by a QR decomposition in the parameters; ``"dual"`` by a Cholesky decomposition in the
         residuals, for many more parameters than residuals; ``"auto"`` takes what is smaller. ``"normal"`` solves the
-        normal equations in the parameters by a Cholesky decomposition and one refinement through J: a third to a tenth
-        of the time of QR, for hundreds of parameters, and less exact where columns of J nearly depend on each other.
+        normal equations in the parameters by a Cholesky decomposition and one refinement through J: fewer
+        operations than QR, and less exact where columns of J nearly depend on each other.
 
     Notes
     -----

@@ -11,7 +11,7 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from sciad._errors import OptionError
-from sciad.solvers.collocation import Collocated, Posed, judged
+from sciad.solvers.collocation import Outcome, Posed, judged
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of all coordinates, tried first
 FACTORS = (0.25, 0.5, 2.0, 4.0)  # for each coordinate in turn, tried then
@@ -57,7 +57,7 @@ class LastLayer(eqx.Module):
         pose: Pose,
         setting: Callable[[int, int], PyTree],
         report: Callable[[int, float], None] | None = None,
-    ) -> tuple[Posed, Collocated]:
+    ) -> tuple[Posed, Outcome]:
         """Return the problem posed with the best features, and what was found.
 
         ``pose(scales, width)`` gives the problem with such features and its start, ``setting(0, n)`` n points inside,
@@ -116,7 +116,7 @@ class _Search:
                 self._report(len(self._history), min(f[0] for f in self._found.values()))
         return self._found[place][0]
 
-    def outcome(self, scales: Float[np.ndarray, " d"], words: str) -> tuple[Posed, Collocated]:
+    def outcome(self, scales: Float[np.ndarray, " d"], words: str) -> tuple[Posed, Outcome]:
         """Return what was found with these scales."""
         _, posed, location, out = self._found[tuple(scales.tolist())]
         stats: dict[str, Any] = {
@@ -128,7 +128,7 @@ class _Search:
             "unsolved": self.unsolved,
             "ended": words,
         }
-        return posed, Collocated(location, out, np.array(self._history), stats)
+        return posed, Outcome(location, out, np.array(self._history), stats)
 
 
 def _solved(posed: Posed, start: Array, setting: PyTree) -> tuple[Array, float]:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpyro.distributions import constraints
 
 import sciad as sd
+from sciad._vector import vectorize
 from sciad.models.networks import MLP
 
 LINE = sd.Box(x=(0, 1))
@@ -97,6 +98,37 @@ def test_unknown_numbers_are_found():
     fit = sd.fit(problem, Decay(), solver=solver, progress=False)
     assert abs(fit.values[0] - 3.0) < 4 * fit.standard_errors[0] < 1.0
     assert "rate" in str(fit)
+
+
+def test_data_of_known_noise_are_no_linear_solve():
+    # a hundred features would take all noise of forty data for signal
+    problem = sd.PDEProblem(LINE, data=noisy(40), noise=sd.Normal(sd.frozen(0.05)), network=SMALL)
+
+    def equation(u, p):
+        return sd.d(u, "x")(p) + 3 * u(p)
+
+    assert not any("noise" in path for path in vectorize(problem.complete(equation)).sites)
+    with pytest.raises(sd.InputError, match="with no data"):
+        sd.fit(problem, equation, solver=sd.LastLayer(), progress=False)
+
+
+def test_a_fit_that_ends_early_beside_data_says_so():
+    # the second of two fields is not observed
+    problem = sd.PDEProblem(LINE, fields=("u", "v"), data=noisy(40), network=SMALL)
+    solver = sd.Collocation(points=16, hold=2, max_steps=1)
+    fit = sd.fit(problem, lambda u, p: (u.v(p) - 50.0, sd.d(u.u, "x")(p) - u.v(p)), solver=solver, progress=False)
+    assert any("still being tightened" in warning for warning in fit.warnings)
+
+
+def test_an_equation_that_contradicts_the_data_is_told():
+    problem = sd.PDEProblem(LINE, data=noisy(40), network=functools.partial(MLP, width=5, depth=1))
+    solver = sd.Collocation(points=32, hold=10, patience=1, max_steps=200)
+    fit = sd.fit(problem, lambda u, p: u(p) - 1e3, solver=solver, progress=False)
+    assert any("not met beside the data" in warning for warning in fit.warnings), (
+        fit.warnings,
+        fit.held_out,
+        fit.stats,
+    )
 
 
 def test_a_fit_goes_on_from_a_program():

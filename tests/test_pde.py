@@ -79,6 +79,27 @@ def test_values_on_a_disk_in_time_are_exact():
             assert float(u(p)) == pytest.approx(float(value(p)), abs=1e-12)
 
 
+def test_values_on_all_of_a_cylinder_are_exact():
+    # x² = 1 - y² on the lateral face only: taken for the whole domain, it must not override the ends
+    cylinder = sd.Disk((0, 0), 1) * sd.Box(z=(0, 1))
+    lateral = tuple(face for face in cylinder.faces if cylinder.side(face) is None)
+    ends = sd.Dirichlet(lambda p: p.x**2, on="z")
+    problem = sd.PDEProblem(cylinder, conditions=[ends, sd.Dirichlet(lambda p: 1 - p.y**2, on=lateral)])
+    program = problem.complete(lambda u, p: sd.laplacian(u, "x", "y", "z")(p))
+    for face in cylinder.faces:
+        points, _ = cylinder.surface(face, 32, 1)
+        assert np.allclose(problem.evaluate(program, points)[:, 0], points[:, 0] ** 2, atol=1e-12)
+    assert problem.soft == {}
+
+
+def test_time_of_another_name_is_kept_out_of_the_boundary():
+    domain = sd.Box(x=(0, 1), s=(0, 1))
+    with pytest.raises(sd.InputError, match=r"Initial\(time='s'\).*Name the faces"):
+        sd.PDEProblem(domain, conditions=[sd.Initial(0.0, time="s"), sd.Dirichlet(0.0)])
+    problem = sd.PDEProblem(domain, conditions=[sd.Initial(0.0, time="s"), sd.Dirichlet(0.0, on="x")])
+    assert "x_min, x_max (exact)" in str(problem)
+
+
 def test_conditions_that_are_not_carried_are_met_at_points():
     problem, _ = posed(SQUARE, sd.Dirichlet(0.0, on="x"), sd.Neumann(1.0, on="y_min"), sd.Robin(2.0, "y_max", a=1, b=3))
     assert [face for _, face in problem.soft.values()] == ["y_min", "y_max"]

@@ -54,9 +54,16 @@ def carried_by(domain: AbstractDomain, conditions: Sequence[AbstractCondition], 
 def known_part(
     domain: AbstractDomain, carried: Carried, conditions: Sequence[AbstractCondition], values: Sequence[Any]
 ) -> Known:
-    """Return A, from the values that the program holds for each condition; None where it is zero."""
+    """Return A, from the values that the program holds for each condition; None where it is zero.
+
+    A bent face comes first, since its value is taken for the whole domain; then flat ones, then initial values.
+    """
+
+    def place(item: tuple[int, tuple[str, ...]]) -> tuple[bool, bool]:
+        return isinstance(conditions[item[0]], Initial), all(domain.side(face) for face in item[1])
+
     known: Known = None
-    for number, faces in sorted(carried.conditions, key=lambda item: isinstance(conditions[item[0]], Initial)):
+    for number, faces in sorted(carried.conditions, key=place):
         condition, value = conditions[number], values[number]
         for face in faces:
             side = domain.side(face)

@@ -170,22 +170,20 @@ class Initial(AbstractCondition):
 
 
 class Periodic(AbstractCondition):
-    """The same on both faces of a coordinate, with all derivatives; always carried by the ansatz.
+    """The same on both faces of a coordinate, with all derivatives, for all fields; always carried by the ansatz.
 
     Parameters
     ----------
     along
         Name of the coordinate.
-    field
-        Which field; None: all of them.
     """
 
     along: str = eqx.field(static=True)
     field: str | None = eqx.field(static=True)
     hard: bool | None = eqx.field(static=True)
 
-    def __init__(self, along: str, *, field: str | None = None) -> None:
-        self.along, self.field, self.hard = along, field, True
+    def __init__(self, along: str) -> None:
+        self.along, self.field, self.hard = along, None, True
 
     def faces(self, domain: AbstractDomain) -> tuple[str, ...]:
         """Return both faces."""

@@ -13,7 +13,7 @@ from sciad._errors import InputError, did_you_mean
 from sciad._roles import fill, unwrap
 from sciad.models.domains import AbstractDomain
 from sciad.problems.ansatz import known_part
-from sciad.problems.conditions import AbstractCondition, Periodic, value_at
+from sciad.problems.conditions import AbstractCondition, Initial, Periodic, value_at
 
 if TYPE_CHECKING:
     from sciad.problems.pde import PDEProblem, PDEProgram
@@ -48,6 +48,17 @@ def check_conditions(domain: Any, conditions: Sequence[Any], fields: Sequence[st
             msg = f"{type(condition).__name__} does not say on which of the fields {', '.join(fields)} it is: give "
             msg += "`field`."
             raise InputError(msg)
+    _check_times(conditions)
+
+
+def _check_times(conditions: Sequence[AbstractCondition]) -> None:
+    """Refuse the whole boundary where time is not called t: that is all but the faces of t."""
+    times = [each.time for each in conditions if isinstance(each, Initial) and each.time != "t"]
+    whole = [type(each).__name__ for each in conditions if getattr(each, "on", ()) is None]
+    if times and whole:
+        msg = f"Initial(time={times[0]!r}), and a {whole[0]} condition on the whole boundary, which would include the "
+        msg += f"faces of {times[0]}. Name the faces it is meant for in `on`, or call the time t."
+        raise InputError(msg)
 
 
 def check_carried(problem: "PDEProblem") -> dict[str, float]:
