@@ -37,6 +37,7 @@ def noisy():
     return problem(y + 0.1 * np.random.default_rng(1).standard_normal(y.shape) * (ts[:, None] > 0), ts)
 
 
+@pytest.mark.slow
 def test_without_gain_it_is_the_problem_itself_and_with_a_great_one_prediction_from_each_datum_to_the_next(noisy):
     program = noisy.complete(predation(alpha=1.3))
     eased = jax.jit(lambda gain: nudged(thinned(noisy), program, gain))

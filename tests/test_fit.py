@@ -205,6 +205,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(noise):
 # --- real data -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lynx_and_hare_are_found_from_a_poor_guess_as_from_a_good_one():
     data = hudson_bay.data()
     problem = hudson_bay.problem(data, {})

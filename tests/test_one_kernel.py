@@ -209,6 +209,7 @@ def test_what_is_saved_on_the_way_may_be_large(counted):
     assert all(counted)
 
 
+@pytest.mark.slow
 def test_implicit_solvers_of_few_states_give_the_numbers_of_the_usual_way(monkeypatch, counted):
     def reaction(_, y, k):
         first, second = k[0] * y[0], k[1] * y[1] * y[2]

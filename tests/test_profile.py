@@ -52,6 +52,7 @@ def test_a_profile_is_the_least_deviance_over_the_others(known):
         np.testing.assert_allclose(limit, st.chi2.ppf(0.95, 1), rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_where_the_likelihood_is_normal_the_interval_is_that_of_standard_errors():
     y = RNG.normal(3.0, 0.5, 12)
     data = xr.Dataset({"y": ("t", y)}, coords={"t": np.arange(12.0)})

@@ -288,6 +288,7 @@ def test_a_checkpoint_goes_on_to_the_draws_of_a_run_without_interruption(monkeyp
     assert np.array_equal(quickly(checkpoint=path, draws=300).tree["posterior"]["rate"][:, :250], first)
 
 
+@pytest.mark.slow
 @pytest.mark.loose_promotion
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "chains.npz"
