@@ -31,6 +31,8 @@ class FieldFit:
         Unknown numbers of equation, conditions and noise, their estimates, and the covariance of these.
     held_out
         Root mean square of the residuals of each group, on points that were never trained on.
+    unsolved
+        The same without a solution: with a network as it is before any training.
     history
         A row for each round of points: ``steps``, ``seconds``, and root mean squares ``trained`` and ``held_out``.
     stats
@@ -45,6 +47,7 @@ class FieldFit:
     values: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
     held_out: dict[str, float]
+    unsolved: dict[str, float]
     history: pd.DataFrame
     stats: dict[str, Any]
     warnings: list[str]

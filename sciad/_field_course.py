@@ -25,16 +25,18 @@ class Course:
     An equation is exact, and data are not: beside data its weight rises until what it is missed by no longer matters.
     The weight compares the equation's residual, by that at the start, with the misfit of the data by the size of the
     field, whatever the noise: were it to fall as the noise does, a network could follow the data alone, and all noise
-    would be taken for signal.
+    would be taken for signal. The start is that of the problem posed with a network that is `untrained`: one that has
+    been fitted before says nothing of how large residuals are.
     """
 
-    def __init__(self, problem: PDEProblem, posed: Collocated, solver: Collocation) -> None:
+    def __init__(self, problem: PDEProblem, posed: Collocated, solver: Collocation, untrained: Collocated) -> None:
         self._problem, self._posed, self._solver = problem, posed, solver
-        start = jnp.asarray(posed.full.vector)[posed.places]
         self.noise = _first_noise(problem, posed)
-        rows, self.units = problem.design(solver.points, HELD), dict.fromkeys(problem.design(1, 0), 1.0)
-        found = judged(posed, start, self._at(rows, 1.0))
-        self.units = {name: float(v) if name != "data" and v > 0 else 1.0 for name, v in found.items()}
+        rows = problem.design(solver.points, HELD)
+        self.units = dict.fromkeys(rows, 1.0)
+        found = judged(untrained, untrained.start, self._at(rows, 1.0))
+        self.unsolved = {name: float(size) for name, size in found.items()}
+        self.units = {name: size if name != "data" and size > 0 else 1.0 for name, size in self.unsolved.items()}
         self.ramp = max(len(WEIGHTS) if problem.observations is not None else 0, solver.growing)
         self.weight = 1.0
 
@@ -57,18 +59,19 @@ class Course:
         }
         if number > 0 and solver.adaptive:
             many = problem.until(share, problem.domain.interior(CANDIDATES * solver.points, number))
-            sizes = np.asarray(_magnitudes(self._posed, location, self._at({"equation": Rows(many, None)}, 1.0)))
+            at_many = self._at({"equation": Rows(many, None)}, 1.0)
+            sizes = np.asarray(eqx.filter_jit(self._posed.magnitudes)(location, at_many))
             rows["equation"] = Rows(many[by_residual(sizes, solver.points, number)], None)
         if problem.observations is not None:
             self.noise = self._best_noise(location) if number > 0 else self.noise
-            at_data = self._at(problem.design(1, 0), 1.0)
-            self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)] * float(_precision(self._posed, location, at_data))
+            precision = eqx.filter_jit(self._posed.precision)(location, self._at(problem.observed, 1.0))
+            self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)] * float(precision)
         return self._at(rows, self.weight)
 
     def _best_noise(self, location: Array) -> np.ndarray:
         if not self.noise.size or self._problem.observations is None:
             return self.noise
-        predictions = _predictions(self._posed, location, self._at(self._problem.design(1, 0), 1.0))
+        predictions = eqx.filter_jit(self._posed.predictions)(location, self._at(self._problem.observed, 1.0))
         best = best_noise(self._posed.noise_loss, self.noise, predictions)
         return best.noise if best.settled else self.noise
 
@@ -94,18 +97,3 @@ def _first_noise(problem: PDEProblem, posed: Collocated) -> np.ndarray:
     off = np.where(np.array(positive)[None] & (off <= 0), values, off)
     best = best_noise(posed.noise_loss, noise, jnp.asarray(off))
     return best.noise if best.settled else noise
-
-
-@eqx.filter_jit
-def _predictions(posed: Collocated, location: Array, setting: Setting) -> Array:
-    return posed.predictions(location, setting)
-
-
-@eqx.filter_jit
-def _precision(posed: Collocated, location: Array, setting: Setting) -> Array:
-    return posed.precision(location, setting)
-
-
-@eqx.filter_jit
-def _magnitudes(posed: Collocated, location: Array, setting: Setting) -> Array:
-    return posed.magnitudes(location, setting)

@@ -10,18 +10,19 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from sciad._errors import InputError, OptionError
 from sciad._field import FieldFit
-from sciad._field_account import described
+from sciad._field_account import described, least_met
 from sciad._field_course import HELD, Course
 from sciad._progress import Progress
 from sciad._vector import Vectorized, vectorize
 from sciad.models.networks import RandomFeatures
 from sciad.problems.collocated import Collocated, Setting
-from sciad.problems.pde import PDEProblem, Rows
+from sciad.problems.pde import PDEProblem, PDEProgram, Rows
+from sciad.problems.pde_checks import check_smooth
 from sciad.solvers.collocation import Collocation
 from sciad.solvers.last_layer import LastLayer
 
 FEW, PROBES, LINEAR = 3, 16, 1e-9  # features and points by which linearity is tested, and the departure from it
-FINE = 1e-6  # of the equation's residual without any solution: what a linear solve must reach to be taken
+FINE = 1e-6  # of residuals without any solution: what a linear solve must reach to be taken
 HEAVY = 4e9  # bytes of a Jacobian that a dense engine may hold
 
 
@@ -47,7 +48,7 @@ def fit_field(
             raise InputError(msg)
         if linear:
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
-            if solver is not None or solved.held_out["equation"] < FINE * solved.stats["unsolved"]:
+            if solver is not None or least_met(solved.held_out, solved.unsolved)[1] < FINE:
                 return solved
         return _by_steps(problem, program, Collocation(), key, display)
 
@@ -55,19 +56,24 @@ def fit_field(
 def _by_steps(
     problem: PDEProblem, program: PyTree, solver: Collocation, key: PRNGKeyArray | int, display: Progress
 ) -> FieldFit:
-    full = vectorize(problem.complete(program, key))
-    posed = Collocated(full, problem)
+    whole = problem.complete(program, key)
+    check_smooth(problem, whole)
+    posed = Collocated(vectorize(whole), problem)
     _check_size(problem, solver.points, len(posed.places))
-    _check_determined(problem, full)
-    course = Course(problem, posed, solver)
+    _check_determined(problem, posed.full)
+    untrained = posed
+    if isinstance(program, PDEProgram) and program.network is not None:
+        bare = PDEProgram(program.equation, None, program.values, program.noise)
+        untrained = Collocated(vectorize(problem.complete(bare, key)), problem)
+    course = Course(problem, posed, solver, untrained)
     found = solver.solve(
-        posed, jnp.asarray(full.vector)[posed.places], course.setting,
+        posed, posed.start, course.setting,
         lambda steps, seconds, trained, least: display.update(
             "Gauss-Newton, seconds", int(min(seconds, solver.budget)), int(solver.budget),
             f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
         ramp=course.ramp,
     )  # fmt: skip
-    return described(problem, posed, found, course.final(found.location))
+    return described(problem, posed, found, course.unsolved, course.final(found.location))
 
 
 def _by_last_layer(
@@ -78,7 +84,7 @@ def _by_last_layer(
 
     def pose(scales: np.ndarray, width: int) -> tuple[Collocated, Array]:
         posed = _featured(problem, program, width, scales, key)
-        return posed, jnp.asarray(posed.full.vector)[posed.places]
+        return posed, posed.start
 
     posed, found = solver.solve(
         len(problem.domain.coordinates),
@@ -87,7 +93,7 @@ def _by_last_layer(
         lambda done, least: display.update("scales tried", done, done, f"residual held out {least:.3g}"),
     )
     assert isinstance(posed, Collocated)
-    return described(problem, posed, found)
+    return described(problem, posed, found, found.stats.pop("unsolved"))
 
 
 def _featured(
@@ -107,23 +113,19 @@ def _linear(problem: PDEProblem, program: PyTree, key: PRNGKeyArray | int) -> bo
     if problem.observations is not None:
         return False
     posed = _featured(problem, program, FEW, np.ones(len(problem.domain.coordinates)), key)
-    start = jnp.asarray(posed.full.vector)[posed.places]
+    start = posed.start
     if start.size > FEW * len(problem.fields):
         return False
     setting = _setting(problem.design(PROBES, 0), np.zeros(0))
     a, b = (jax.random.normal(k, start.shape) for k in jax.random.split(jax.random.key(0)))
-    at = [np.asarray(_residuals(posed, c, setting)) for c in (a + b, a, b, start)]
+    residuals = eqx.filter_jit(posed.residuals)
+    at = [np.asarray(residuals(c, setting)[0]) for c in (a + b, a, b, start)]
     return bool(np.linalg.norm(at[0] - at[1] - at[2] + at[3]) <= LINEAR * np.linalg.norm(at[0]))
 
 
 def _setting(rows: dict[str, Rows], noise: np.ndarray) -> Setting:
     weights = {name: jnp.ones(()) for name in rows}
     return Setting(jax.tree.map(jnp.asarray, rows), jnp.asarray(noise), weights)
-
-
-@eqx.filter_jit
-def _residuals(posed: Collocated, location: Array, setting: Setting) -> Array:
-    return posed.residuals(location, setting)[0]
 
 
 def _check_determined(problem: PDEProblem, full: Vectorized) -> None:

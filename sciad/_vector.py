@@ -100,7 +100,7 @@ class Vectorized(eqx.Module):
 
         Differentiable, and works under `jax.jit` and `jax.vmap`.
         """
-        return with_values(self._program, self.values(vector))
+        return self.filled(self.values(vector))
 
     def filled(self, values: Mapping[str, Array]) -> PyTree:
         """Return the program with other natural values of the leaves that `values` names by path."""

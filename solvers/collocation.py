@@ -145,14 +145,13 @@ class _Search:
         self._settings, self._posed, self._draw = settings, posed, draw
         self._began = time.perf_counter()
         self._location, self._best, self._damping = location, location, jnp.asarray(settings.engine.damping)
-        self._least, self._held_out, self._trained = np.inf, {}, np.inf
+        self._least, self._held_out, self._trained, self._of_best = np.inf, {}, np.inf, np.inf
         self._steps = self._rounds = self._idle = 0
         self._ramp = ramp
         self._compiling, self._ended = 0.0, ""
         self._history: list[tuple[float, ...]] = []
         self.interrupted = False
         self.judge()
-        self._unsolved = self._held_out["equation"]
 
     @property
     def seconds(self) -> float:
@@ -202,7 +201,7 @@ class _Search:
         rising = self._rounds <= self._ramp
         self._idle = 0 if rising or now < STALLED * self._least else self._idle + 1
         if rising or now < self._least:
-            self._best, self._least, self._held_out = self._location, now, found
+            self._best, self._least, self._held_out, self._of_best = self._location, now, found, self._trained
 
     def outcome(self) -> Outcome:
         """Return the best."""
@@ -213,7 +212,8 @@ class _Search:
             "seconds": self.seconds,
             "compile_seconds": self._compiling,
             "ramp": self._ramp,
-            "unsolved": self._unsolved,
+            "trained": self._of_best,
+            "held_out": self._least,
             "ended": ended,
         }
         return Outcome(self._best, self._held_out, np.array(self._history), stats)

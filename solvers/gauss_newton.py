@@ -51,6 +51,7 @@ class _State(eqx.Module):
 
     first: Bool[Array, ""]
     at: Linear
+    slope: Float[Array, " p"]
     aux: PyTree
     lengths: Float[Array, " p"]
     step: Float[Array, " p"]
@@ -164,6 +165,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         return _State(
             first=jnp.array(True),
             at=Linear(jnp.zeros(n, dtype), jnp.zeros((n, p), dtype)),
+            slope=jnp.zeros(p, dtype),
             aux=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), aux_struct),
             lengths=jnp.zeros(p, dtype),
             step=jnp.zeros(p, dtype),
@@ -185,20 +187,20 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         bounds = _bounds(options, y, flat)
         tried = flat + state.step if bounds is None else jnp.clip(flat + state.step, *bounds)
         new, new_aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
-        finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new.jacobian))
+        new_slope = new.residuals @ new.jacobian  # which is finite only if both are
+        finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new_slope))
         ratio = (state.at.cost - new.cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
         accept = finite & (state.first | (state.trusted & (ratio > 0)))
-        flat, at, aux = _where(accept, (tried, new, new_aux), (flat, state.at, state.aux))
-        columns = jnp.linalg.norm(at.jacobian, axis=0)
-        alike = jnp.where(state.first, jnp.sqrt(jnp.mean(columns**2)), state.lengths)
-        lengths = jnp.maximum(FORGET * state.lengths, columns) if self.scaled else alike
+        found = tried, new, new_slope, new_aux
+        flat, at, slope, aux = _where(accept, found, (flat, state.at, state.slope, state.aux))
+        lengths = self._lengths(at.jacobian, state)
         damping, growth = _damped(accept, ratio, state)
 
         def residuals(flat: Array) -> Array:
             return ravel_pytree(fn(unravel(flat), args)[0])[0]
 
         reach = _whole(options.get("reach", jnp.inf), y, flat)
-        step, predicted, trusted, flatness = self._step(residuals, flat, at, lengths, damping, (bounds, reach))
+        step, predicted, trusted, flatness = self._step(residuals, flat, (at, slope), lengths, damping, (bounds, reach))
         still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
         rounding = jnp.finfo(flat.dtype).eps * at.cost
         # Nothing is left to gain if a step that is hardly damped promises nothing, or the slope is flat. If neither, a
@@ -211,6 +213,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         state = _State(
             first=jnp.array(False),
             at=at,
+            slope=slope,
             aux=aux,
             lengths=lengths,
             step=step,
@@ -247,11 +250,21 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         stats = {"residuals": state.at.residuals, "jacobian": state.at.jacobian, "num_accepted_steps": state.accepted}
         return y, state.aux, stats
 
+    def _lengths(self, jacobian: Array, state: _State) -> Array:
+        """Return the diagonal of D."""
+        if self.scaled:
+            return jnp.maximum(FORGET * state.lengths, jnp.linalg.norm(jacobian, axis=0))
+        return jax.lax.cond(
+            state.first,
+            lambda: jnp.full_like(state.lengths, jnp.linalg.norm(jacobian) / np.sqrt(max(jacobian.shape[1], 1))),
+            lambda: state.lengths,
+        )
+
     def _step(
         self,
         residuals: Callable[[Array], Array],
         flat: Array,
-        at: Linear,
+        linear: tuple[Linear, Array],
         lengths: Array,
         damping: Array,
         limits: tuple[tuple[Array, Array] | None, Array],
@@ -261,10 +274,11 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         Last, the flatness ``‖g‖² / (‖r‖² + atol²/rtol)`` of the slope g along the free directions, in units of D: the
         share of the cost that steps along single columns could still gain, unless it is next to nothing.
         """
+        at, slope = linear
         if not flat.size:
             return flat, jnp.zeros_like(at.cost), jnp.array(True), jnp.zeros_like(at.cost)
         scale = jnp.where(lengths > 0, lengths, 1.0)
-        jacobian, slope = at.jacobian / scale[None], at.residuals @ at.jacobian / scale
+        jacobian, slope = at.jacobian, slope / scale
         n, p = jacobian.shape
         primal = p <= n if self.form == "auto" else self.form == "primal"
         prepare = _normal if self.form == "normal" else _primal if primal else _dual
@@ -272,19 +286,19 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
         low, high = jnp.maximum(low - flat, -reach) * scale, jnp.minimum(high - flat, reach) * scale
         if bounds is None:
-            solve, outwards = prepare(jacobian, damping), jnp.zeros(p, bool)
+            solve, outwards = prepare(jacobian, scale, damping), jnp.zeros(p, bool)
             straight = solve(at.residuals)
         else:
             ulps = 4 * jnp.finfo(flat.dtype).eps * jnp.abs(flat) * scale  # a step may end so short of a bound
             outwards = ((low >= -ulps) & (slope > 0)) | ((high <= ulps) & (slope < 0))
-            straight, held = _within(prepare, jacobian, at.residuals, outwards, damping, (low, high))
-            solve = prepare(jnp.where(held[None], 0.0, jacobian), damping)
-        linear = jacobian @ straight
-        predicted = at.cost - 0.5 * jnp.sum((at.residuals + linear) ** 2)
+            straight, held = _within(prepare, (at, scale), outwards, damping, (low, high))
+            solve = prepare(jnp.where(held[None], 0.0, jacobian), scale, damping)
+        change = jacobian @ (straight / scale)
+        predicted = at.cost - 0.5 * jnp.sum((at.residuals + change) ** 2)
         flatness = jnp.sum(jnp.where(outwards, 0.0, slope) ** 2) / (2 * at.cost + self.atol**2 / self.rtol)
         if not self.acceleration:
             return straight / scale, predicted, jnp.array(True), flatness
-        curvature = 2 / PROBE * ((residuals(flat + PROBE * straight / scale) - at.residuals) / PROBE - linear)
+        curvature = 2 / PROBE * ((residuals(flat + PROBE * straight / scale) - at.residuals) / PROBE - change)
         bend = solve(curvature)
         trusted = 2 * jnp.linalg.norm(bend) <= BEND * jnp.linalg.norm(straight)  # false if not finite
         bent = straight + 0.5 * bend
@@ -301,18 +315,20 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
 
 
 def _within(
-    prepare: Callable, jacobian: Array, residuals: Array, held: Array, damping: Array, bounds: tuple[Array, Array]
+    prepare: Callable, linear: tuple[Linear, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
 
     Those that a step leads beyond a bound are held on it, and the others solved for again.
     """
+    (residuals, jacobian), scale = linear
     low, high = bounds
 
     def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         step, held = carry
         fixed = jnp.where(held, step, 0.0)
-        free = prepare(jnp.where(held[None], 0.0, jacobian), damping)(residuals + jacobian @ fixed)
+        solve = prepare(jnp.where(held[None], 0.0, jacobian), scale, damping)
+        free = solve(residuals + jacobian @ (fixed / scale))
         whole = jnp.where(held, fixed, free)
         inside = jnp.clip(whole, low, high)
         return inside, held | (inside != whole)
@@ -328,28 +344,33 @@ def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
     return jnp.where(state.first, state.damping, damping), jnp.where(state.first, state.growth, growth)
 
 
-def _primal(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
+def _primal(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by QR: the condition number is not squared."""
     n, p = jacobian.shape
-    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)]))
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian / scale[None], jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)]))
     return lambda residuals: -jax.scipy.linalg.solve_triangular(r, residuals @ q[:n])
 
 
-def _dual(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
+def _dual(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``."""
+    jacobian = jacobian / scale[None]
     kernel = jacobian @ jacobian.T + damping * jnp.eye(len(jacobian), dtype=jacobian.dtype)
     factor = jax.scipy.linalg.cho_factor(kernel)
     return lambda residuals: -jax.scipy.linalg.cho_solve(factor, residuals) @ jacobian
 
 
-def _normal(jacobian: Float[Array, "n p"], damping: Scalar) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by Cholesky of ``JᵀJ + μ``, refined once through J."""
-    gram = jacobian.T @ jacobian + damping * jnp.eye(jacobian.shape[1], dtype=jacobian.dtype)
+def _normal(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
+    """Return the step as a function of the residuals, by Cholesky of ``JᵀJ + μ``, refined once through J.
+
+    The scale is taken to vectors and to the product, which spares a copy of J.
+    """
+    gram = jacobian.T @ jacobian / jnp.outer(scale, scale) + damping * jnp.eye(len(scale), dtype=jacobian.dtype)
     factor = jax.scipy.linalg.cho_factor(gram)
 
     def solve(residuals: Array) -> Array:
-        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian)
-        rest = (residuals + jacobian @ step) @ jacobian + damping * step  # the gradient of what the step minimises
+        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian / scale)
+        left = residuals + jacobian @ (step / scale)
+        rest = left @ jacobian / scale + damping * step  # the gradient of what the step minimises
         return step - jax.scipy.linalg.cho_solve(factor, rest)
 
     return solve

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
@@ -69,14 +70,14 @@ class LastLayer(eqx.Module):
         best = min((np.full(coordinates, scale) for scale in SCALES), key=search.held_out)
         for _ in range(SWEEPS if coordinates > 1 else 0):
             before = best
-            for axis in range(coordinates if search.held_out(best) > ROUNDING * search.unsolved else 0):
+            for axis in range(coordinates if search.held_out(best) > ROUNDING * search.unsolved["equation"] else 0):
                 factors = np.ones((len(FACTORS) + 1, coordinates))
                 factors[1:, axis] = FACTORS
                 best = min((best * factor for factor in factors), key=search.held_out)
             if np.array_equal(best, before):
                 break
         search.size(self.width, self.points)
-        fine = search.held_out(best) <= ROUNDING * search.unsolved
+        fine = search.held_out(best) <= ROUNDING * search.unsolved["equation"]
         best = min((best * factor for factor in NEAR[: 1 if fine else None]), key=search.held_out)
         words = ", ".join(f"{scale:.3g}" for scale in best)
         return search.outcome(best, f"Linear: {self.width} random features of scale {words}, one least-squares solve.")
@@ -91,8 +92,8 @@ class _Search:
         self._pose, self._setting, self._report = pose, setting, report
         self._began, self._history, self._compiling = time.perf_counter(), [], 0.0
         self._width, self._train, self._held = 0, None, None
-        self._found: dict[tuple[float, ...], tuple[float, Posed, Array, dict[str, float]]] = {}
-        self.unsolved = np.inf
+        self._found: dict[tuple[float, ...], tuple[float, float, Posed, Array, dict[str, float]]] = {}
+        self.unsolved: dict[str, float] = {}
 
     def size(self, width: int, points: int) -> None:
         """Choose how many features and points; what was found with others is forgotten."""
@@ -104,11 +105,11 @@ class _Search:
         place = tuple(scales.tolist())
         if place not in self._found:
             posed, start = self._pose(scales, self._width)
-            self.unsolved = float(judged(posed, start, self._held)["equation"])
+            self.unsolved = {name: float(value) for name, value in judged(posed, start, self._held).items()}
             location, trained = _solved(posed, start, self._train)
             out = {name: float(value) for name, value in judged(posed, location, self._held).items()}
             total = float(np.sqrt(sum(value**2 for value in out.values())))
-            self._found[place] = total if np.isfinite(total) else np.inf, posed, location, out
+            self._found[place] = total if np.isfinite(total) else np.inf, trained, posed, location, out
             seconds = time.perf_counter() - self._began
             self._compiling = self._compiling or seconds
             self._history.append((len(self._history) + 1, seconds, trained, total))
@@ -118,13 +119,15 @@ class _Search:
 
     def outcome(self, scales: Float[np.ndarray, " d"], words: str) -> tuple[Posed, Outcome]:
         """Return what was found with these scales."""
-        _, posed, location, out = self._found[tuple(scales.tolist())]
+        total, trained, posed, location, out = self._found[tuple(scales.tolist())]
         stats: dict[str, Any] = {
             "steps": len(self._history),
             "rounds": len(self._history),
             "seconds": time.perf_counter() - self._began,
             "compile_seconds": self._compiling,
             "scales": scales.tolist(),
+            "trained": trained,
+            "held_out": total,
             "unsolved": self.unsolved,
             "ended": words,
         }
@@ -133,15 +136,9 @@ class _Search:
 
 def _solved(posed: Posed, start: Array, setting: PyTree) -> tuple[Array, float]:
     """Return the best coefficients, and the root mean square of the residuals there."""
-    jacobian, residuals = (np.asarray(part) for part in _linearised(posed, start, setting))
+    jacobian, (residuals, _) = jax.tree.map(np.asarray, eqx.filter_jit(posed.linearised)(start, setting))
     lengths = np.linalg.norm(jacobian, axis=0)
     lengths = np.where(lengths > 0, lengths, 1.0)
     step: Any = scipy.linalg.lstsq(jacobian / lengths, -residuals, cond=RANK, lapack_driver="gelsy")
     change = step[0] / lengths
     return start + jnp.asarray(change), float(np.linalg.norm(residuals + jacobian @ change))
-
-
-@eqx.filter_jit
-def _linearised(posed: Posed, location: Array, setting: PyTree) -> tuple[Array, Array]:
-    jacobian, (residuals, _) = posed.linearised(location, setting)
-    return jacobian, residuals

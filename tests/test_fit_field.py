@@ -124,7 +124,7 @@ def test_an_equation_that_contradicts_the_data_is_told():
     problem = sd.PDEProblem(LINE, data=noisy(40), network=functools.partial(MLP, width=5, depth=1))
     solver = sd.Collocation(points=32, hold=10, patience=1, max_steps=200)
     fit = sd.fit(problem, lambda u, p: u(p) - 1e3, solver=solver, progress=False)
-    assert any("not met beside the data" in warning for warning in fit.warnings)
+    assert any("is not met beside the data" in warning for warning in fit.warnings)
 
 
 def test_a_fit_goes_on_from_a_program():
@@ -134,6 +134,16 @@ def test_a_fit_goes_on_from_a_program():
     second = sd.fit(problem, first.program, solver=short, progress=False)
     assert second.held_out["equation"] < 1.001 * first.held_out["equation"]  # the best is kept
     assert first.message == "The greatest number of steps was made."
+
+
+def test_a_fit_that_goes_on_is_judged_by_an_untrained_network():
+    problem = sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min")], network=SMALL)
+    solver = sd.Collocation(points=64, hold=20, max_steps=40)
+    first = sd.fit(problem, lambda u, p: sd.d(u, "x")(p) + u(p) ** 2, solver=solver, progress=False)
+    second = sd.fit(problem, first.program, solver=solver, progress=False)
+    assert first.warnings == second.warnings == []
+    assert second.unsolved == first.unsolved
+    assert second.held_out["equation"] < 1e-3 * second.unsolved["equation"]
 
 
 def test_an_interrupt_keeps_the_best(monkeypatch):

@@ -13,8 +13,7 @@ from scipy.stats import norm
 from sciad._derivatives import Point
 from sciad._errors import InputError
 from sciad._typing import Real
-from sciad.models.domains.base import AbstractDomain, Surface, check_coordinates, check_face
-from sciad.models.domains.box import ROUNDING
+from sciad.models.domains.base import ROUNDING, AbstractDomain, Surface, check_coordinates, check_face
 
 TINY = 1e-300
 

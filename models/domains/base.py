@@ -12,6 +12,8 @@ from sciad._derivatives import Point
 from sciad._errors import InputError, did_you_mean
 from sciad.models.domains.design import spread
 
+ROUNDING = 1e-12  # of the size of a domain: how far outside a point may lie that was computed to be on its boundary
+
 
 class Surface(NamedTuple):
     """Points on a face, with the outward normals there.
@@ -60,6 +62,12 @@ class AbstractDomain(eqx.Module):
         """Least and greatest value of each coordinate."""
 
     @property
+    def limits(self) -> str:
+        """The bounds in words: ``x in 0 .. 1, t in 0 .. 5``."""
+        named = zip(self.coordinates, self.bounds, strict=True)
+        return ", ".join(f"{name} in {low:g} .. {high:g}" for name, (low, high) in named)
+
+    @property
     @abc.abstractmethod
     def volume(self) -> float:
         """The measure of the set: length, area, volume."""
@@ -86,6 +94,12 @@ class AbstractDomain(eqx.Module):
     @abc.abstractmethod
     def contains(self, points: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Return which points lie inside or on the boundary, to rounding."""
+
+    def encloses(self, points: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+        """Return which points lie within the bounds, to rounding."""
+        low, high = np.asarray(self.bounds).T
+        slack = ROUNDING * (high - low)
+        return np.all((points >= low - slack) & (points <= high + slack), axis=1)
 
     @abc.abstractmethod
     def side(self, face: str) -> tuple[str, float] | None:

@@ -12,8 +12,6 @@ from sciad._errors import InputError
 from sciad._typing import Real
 from sciad.models.domains.base import AbstractDomain, Surface, check_coordinates, check_face
 
-ROUNDING = 1e-12  # of the size of a domain: how far outside a point may lie that was computed to be on its boundary
-
 
 class Box(AbstractDomain):
     r"""An interval of each of some coordinates: :math:`[a_1, b_1] \times \dots \times [a_d, b_d]`.
@@ -101,9 +99,7 @@ class Box(AbstractDomain):
 
     def contains(self, points: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Return which points lie inside or on the boundary, to rounding."""
-        low, high = np.asarray(self.intervals).T
-        slack = ROUNDING * self._lengths
-        return np.all((points >= low - slack) & (points <= high + slack), axis=1)
+        return self.encloses(points)
 
     def side(self, face: str) -> tuple[str, float]:
         """Return the coordinate, and its value, that is constant on a face."""

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from sciad._derivatives import Point
 from sciad._errors import InputError
 from sciad.models.domains.base import AbstractDomain, Surface, check_coordinates, check_face
-from sciad.models.domains.box import ROUNDING
 
 
 class Cloud(AbstractDomain):
@@ -114,9 +113,7 @@ class Cloud(AbstractDomain):
 
     def contains(self, points: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Return which points lie in the box around all the given ones."""
-        low, high = np.asarray(self.bounds).T
-        slack = ROUNDING * (high - low)
-        return np.all((points >= low - slack) & (points <= high + slack), axis=1)
+        return self.encloses(points)
 
     def side(self, face: str) -> None:
         """Return None: no face need span the domain."""

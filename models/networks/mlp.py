@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciad.models.networks.layers import Activation, Dense, activation_of
 
 
 class MLP(eqx.Module):
@@ -16,11 +17,17 @@ class MLP(eqx.Module):
     Weights are drawn from a normal law with variance :math:`2/(\text{fan in} + \text{fan out})` (Glorot), biases of
     hidden layers from a uniform one on (-1, 1), so that units differ in where they bend; those of the last are zero.
 
+    Parameters
+    ----------
+    width, depth
+        Units of each hidden layer, and how many of these there are.
+    activation
+        ``"tanh"``, ``"sin"``, ``"silu"``, ``"gelu"``, or a function.
+
     Source: X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks* (2010).
     """
 
-    weights: list[Float[Array, "out in"]]
-    biases: list[Float[Array, " out"]]
+    layers: list[Dense]
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
@@ -30,24 +37,17 @@ class MLP(eqx.Module):
         *,
         width: int = 20,
         depth: int = 3,
-        activation: Callable[[Array], Array] = jnp.tanh,
+        activation: Activation = "tanh",
         key: PRNGKeyArray,
     ) -> None:
+        self.activation = activation_of(activation)
         sizes = [inputs, *[width] * depth, outputs]
-        keys = jax.random.split(key, 2 * (depth + 1))
-        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-        self.weights = [
-            jax.random.normal(k, (m, n)) * jnp.sqrt(2.0 / (m + n)) for k, (m, n) in zip(keys[::2], shapes, strict=True)
-        ]
-        bounds = [1.0] * depth + [0.0]
-        self.biases = [
-            jax.random.uniform(k, (m,), minval=-bound, maxval=bound)
-            for k, (m, _), bound in zip(keys[1::2], shapes, bounds, strict=True)
-        ]
-        self.activation = activation
+        keys = jax.random.split(key, depth + 1)
+        hidden = [Dense(n, m, key=k) for n, m, k in zip(sizes[:-2], sizes[1:-1], keys[:-1], strict=True)]
+        self.layers = [*hidden, Dense(sizes[-2], outputs, spread=0.0, key=keys[-1])]
 
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, " m"]:
         """Evaluate at one point."""
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            z = self.activation(weight @ z + bias)
-        return self.weights[-1] @ z + self.biases[-1]
+        for layer in self.layers[:-1]:
+            z = self.activation(layer(z))
+        return self.layers[-1](z)

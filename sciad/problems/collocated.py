@@ -40,6 +40,11 @@ class Collocated(eqx.Module):
         return np.flatnonzero([not name.startswith("noise.") for name in self.full.names])
 
     @property
+    def start(self) -> Float[Array, " p"]:
+        """Return the present values of all that is no noise."""
+        return jnp.asarray(self.full.vector)[self.places]
+
+    @property
     def noisy(self) -> Int[np.ndarray, " q"]:
         """Places of the noise's numbers."""
         return np.setdiff1d(np.arange(len(self.full.names)), self.places)
@@ -102,6 +107,10 @@ class Collocated(eqx.Module):
         """Return the negative log-likelihood of the observations."""
         program = unwrap(self.full.program(jnp.asarray(self.full.vector).at[self.noisy].set(noise)))
         return -self.problem.log_likelihood(program, predictions)
+
+    def noise_curvature(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, "q q"]:
+        """Return the second derivatives of the negative log-likelihood by the noise's numbers."""
+        return jax.hessian(self.noise_loss)(setting.noise, self.predictions(location, setting))
 
     def precision(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, ""]:
         """Return how finely the data are known; see `PDEProblem.precision`."""

@@ -299,6 +299,8 @@ class ODEProblem:
 
     def reset_times(self, program: PyTree) -> Float[Array, "experiments most"]:
         """Return when resets happen in each experiment, up to its last time; infinite for those that do not."""
+        if not self.resets:
+            return jnp.zeros((len(self.experiments.labels), 0))
         return over_experiments(self, lambda model, setting: reset_times(self, model, setting), self.complete(program))
 
     def states_at(

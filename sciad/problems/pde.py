@@ -21,6 +21,7 @@ from sciad.problems.ansatz import Carried, carried_by, distance, known_part, net
 from sciad.problems.conditions import AbstractCondition, Initial
 from sciad.problems.pde_checks import check_carried, check_conditions, check_equation, checked_axes
 from sciad.problems.scattered import Scattered, scattered
+from sciad.problems.seams import Seam, layer, layered, seams_of
 
 Network = Callable[..., Any]  # (inputs, outputs, *, key) -> module from a vector to a vector
 FACE = 0.1  # points on a face, by those inside
@@ -116,7 +117,9 @@ class PDEProblem:
         self.observations: Scattered | None = None if data is None else scattered(data, domain, self.fields)
         self.noise = self._noises(noise)
         self.carried: dict[str, Carried] = {f: carried_by(domain, self.conditions, f) for f in self.fields}
-        self.scales = check_carried(self)
+        values = unwrap(fill(tuple(condition.values() for condition in self.conditions)))
+        self.scales = check_carried(self, values)
+        self.seams: tuple[Seam, ...] = seams_of(self, values, self.scales)
 
     def _noises(self, noise: AbstractNoise | Mapping[str, AbstractNoise] | None) -> dict[str, AbstractNoise]:
         if self.observations is None:
@@ -150,8 +153,8 @@ class PDEProblem:
             program = PDEProgram(program, None, values, self.noise)
         if program.network is None or network is not None:
             inputs, _ = network_inputs(self.domain, self._periodic)
-            built = (network or self.network)(inputs, len(self.fields), key=as_key(key))
-            program = PDEProgram(program.equation, built, program.values, program.noise)
+            built = (network or self.network)(inputs, len(self.fields) + len(self.seams), key=as_key(key))
+            program = PDEProgram(program.equation, layered(built, self.seams), program.values, program.noise)
         program = fill(program)
         check_equation(self, program)
         return program
@@ -174,17 +177,20 @@ class PDEProblem:
         for number, field in enumerate(self.fields):
             carried = self.carried[field]
             known = known_part(self.domain, carried, self.conditions, plain.values)
-            functions[field] = self._function(plain.network, inputs, number, carried, known)
+            layers = [layer(self, i, plain.values, plain.network) for i, s in enumerate(self.seams) if s.field == field]
+            functions[field] = self._function(plain.network, inputs, number, known, layers)
         return functions[self.fields[0]] if len(self.fields) == 1 else Fields(functions)
 
     def _function(
-        self, network: Any, inputs: Callable[[Point], Array], number: int, carried: Carried, known: Any
+        self, network: Any, inputs: Callable[[Point], Array], number: int, known: Any, layers: Sequence[Any]
     ) -> Callable[[Point], Array]:
-        scale = self.scales[self.fields[number]]
+        field = self.fields[number]
+        scale, carried = self.scales[field], self.carried[field]
 
         def u(p: Point) -> Array:
-            learnt = scale * distance(self.domain, carried, p) * network(inputs(p))[number]
-            return learnt if known is None else known(p) + learnt
+            said = network(inputs(p))
+            learnt = scale * distance(self.domain, carried, p) * said[number]
+            return sum((added(p, said) for added in layers), learnt if known is None else known(p) + learnt)
 
         return u
 
@@ -209,9 +215,13 @@ class PDEProblem:
         for i, (name, (_, face)) in enumerate(self.soft.items()):
             points, normals = self.domain.surface(face, max(int(FACE * number), 1), seed + i + 1)
             rows[name] = Rows(points, normals)
-        if self.observations is not None:
-            rows["data"] = Rows(self.observations.points, (self.observations.values, self.observations.observed))
-        return rows
+        return rows | self.observed
+
+    @property
+    def observed(self) -> dict[str, Rows]:
+        """The observed points, with values and whether each is there, under ``data``; nothing without observations."""
+        seen = self.observations
+        return {} if seen is None else {"data": Rows(seen.points, (seen.values, seen.observed))}
 
     def until(self, share: float, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """Return points moved into the first part of the time, where there are initial values and so a first time.
@@ -316,13 +326,13 @@ class PDEProblem:
         return xr.Dataset({field: (names, shaped[..., i]) for i, field in enumerate(self.fields)}, coords=axes)
 
     def __str__(self) -> str:
-        limits = zip(self.domain.coordinates, self.domain.bounds, strict=True)
-        where = ", ".join(f"{name} in {low:g} .. {high:g}" for name, (low, high) in limits)
-        lines = [f"{', '.join(self.fields)} on {where}"]
+        lines = [f"{', '.join(self.fields)} on {self.domain.limits}"]
         soft = {number for number, _ in self.soft.values()}
         told = []
+        bent = {seam.condition: seam.along for seam in self.seams}
         for number, condition in enumerate(self.conditions):
             how = "by points" if number in soft else "exact"
+            how += f", bent where {bent[number]} closes" if number in bent else ""
             told.append(f"{type(condition).__name__.lower()} on {', '.join(condition.faces(self.domain))} ({how})")
         seen = [] if self.observations is None else [f"{int(self.observations.observed.sum())} observations"]
         return ": ".join([*lines, "; ".join([*told, *seen])] if told or seen else lines)

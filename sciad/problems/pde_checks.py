@@ -10,7 +10,7 @@ import numpy as np
 
 from sciad._derivatives import Point
 from sciad._errors import InputError, did_you_mean
-from sciad._roles import fill, unwrap
+from sciad._roles import unwrap
 from sciad.models.domains import AbstractDomain
 from sciad.problems.ansatz import known_part
 from sciad.problems.conditions import AbstractCondition, Initial, Periodic, value_at
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sciad.problems.pde import PDEProblem, PDEProgram
 
 PROBES = 64  # points of a face at which conditions are compared
+LINES, ALONG = 4, 200  # lines through the inputs' cube, and points on each, where a network's bends are looked for
+BENT, STRAIGHT = 1e-6, 1e-13  # second differences, by the size of what the network says, that are a bend, and none
 AGREE = 1e-6  # difference by the size of the values, up to which conditions agree
 
 
@@ -61,15 +63,14 @@ def _check_times(conditions: Sequence[AbstractCondition]) -> None:
         raise InputError(msg)
 
 
-def check_carried(problem: "PDEProblem") -> dict[str, float]:
-    """Check that the conditions carried by each ansatz agree where they meet; return the size of each field.
+def check_carried(problem: "PDEProblem", values: Sequence[tuple[Any, ...]]) -> dict[str, float]:
+    """Check that conditions carried by each ansatz agree where they meet, by `values`; return the size of each field.
 
     Raises
     ------
     InputError
         If they do not, or a prescribed value is not finite, or was asked to be carried and cannot.
     """
-    values = unwrap(fill(tuple(condition.values() for condition in problem.conditions)))
     scales = {}
     for field in problem.fields:
         sizes = _sizes(problem, field, values)
@@ -187,6 +188,28 @@ def check_equation(problem: "PDEProblem", program: "PDEProgram") -> None:
             raise InputError(msg)
     if not parts:
         msg = "The equation returned nothing. Return what is to vanish."
+        raise InputError(msg)
+
+
+def check_smooth(problem: "PDEProblem", program: "PDEProgram") -> None:
+    """Refuse a network of straight pieces, whose second derivatives vanish wherever they are taken.
+
+    Raises
+    ------
+    InputError
+        If values along lines through the inputs' cube have next to no second differences but at a few places.
+    """
+    inputs = len(problem.coordinate_of_input)
+    ends = np.random.default_rng(0).uniform(-1.0, 1.0, (2, LINES, 1, inputs))
+    points = ends[0] + (ends[1] - ends[0]) * np.linspace(0.0, 1.0, ALONG)[:, None]
+    said = np.asarray(eqx.filter_jit(lambda network: jax.vmap(jax.vmap(network))(jnp.asarray(points)))(
+        unwrap(program).network
+    ))  # fmt: skip
+    bends = np.abs(np.diff(said, 2, axis=1))
+    size = float(np.abs(said).max())
+    if bends.max() > BENT * size and np.median(bends) < STRAIGHT * size:
+        msg = "The network is made of straight pieces (ReLU?): its first derivatives jump, its second are zero wherever"
+        msg += " they are taken, so that an equation cannot be met. Take a smooth activation, such as tanh."
         raise InputError(msg)
 
 

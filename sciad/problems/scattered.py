@@ -64,11 +64,10 @@ def _check(points: np.ndarray, values: np.ndarray, domain: AbstractDomain, seen:
     outside = ~domain.contains(points)
     if outside.any():
         where = ", ".join(f"{n}={v:.4g}" for n, v in zip(domain.coordinates, points[outside][0], strict=True))
-        limits = ", ".join(f"{n} in {low:g} .. {high:g}" for n, (low, high) in _limits(domain))
-        msg = f"{counted(int(outside.sum()), 'observation')} of {len(points)} lie outside the domain ({limits}), the "
-        msg += f"first at {where}. Leave them out, or enlarge the domain. Are coordinates swapped, or of other units?"
+        msg = (
+            f"{counted(int(outside.sum()), 'observation')} of {len(points)} lie outside the domain ({domain.limits}), "
+        )
+        msg += (
+            f"the first at {where}. Leave them out, or enlarge the domain. Are coordinates swapped, or of other units?"
+        )
         raise InputError(msg)
-
-
-def _limits(domain: AbstractDomain) -> list[tuple[str, tuple[float, float]]]:
-    return list(zip(domain.coordinates, domain.bounds, strict=True))
