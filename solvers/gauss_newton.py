@@ -347,7 +347,8 @@ def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
 def _primal(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by QR: the condition number is not squared."""
     n, p = jacobian.shape
-    q, r = jnp.linalg.qr(jnp.concatenate([jacobian / scale[None], jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)]))
+    damper = jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian / scale[None], damper]))
     return lambda residuals: -jax.scipy.linalg.solve_triangular(r, residuals @ q[:n])
 
 

@@ -36,7 +36,7 @@ class KAN(eqx.Module):
         keys = jax.random.split(key, depth + 1)
         falling = 1.0 / jnp.arange(1.0, degree + 2)
         self.coefficients = [
-            jax.random.normal(k, (m, n, degree + 1)) * falling / n**0.5
+            jax.random.normal(k, (m, n, degree + 1)) * falling[None, None] / n**0.5
             for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=True)
         ]
 
