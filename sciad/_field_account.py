@@ -49,7 +49,7 @@ def described(
     natural = Natural(posed.full, lambda path: path.removeprefix("equation."))
     program, values, slopes = natural.at(vector)
     known = [i for i, name in enumerate(natural.names) if not name.startswith("network.")]
-    covariance, told = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved, setting)
+    covariance, told = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved)
     names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
     if setting is not None and known and problem.observations is not None:
         whole = _covariance(posed, found.location, setting, np.concatenate([slopes, np.eye(vector.size)]))
@@ -105,14 +105,13 @@ def _covariance(posed: Collocated, location: Array, setting: Setting, slopes: np
     return of_location @ of_location.T + of_noise @ np.linalg.pinv(curvature) @ of_noise.T
 
 
-def _warnings(found: Outcome, unsolved: dict[str, float], setting: Setting | None) -> list[str]:
+def _warnings(found: Outcome, unsolved: dict[str, float]) -> list[str]:
     """Return what makes the answer doubtful."""
     stats = found.stats
     worst, share = least_met(found.held_out, unsolved)
     fell = f"{worst}: residuals on points held out fell only from {unsolved[worst]:.2g} to {found.held_out[worst]:.2g}"
     if "data" in found.held_out:
-        early = setting is not None and stats["rounds"] <= stats["ramp"]
-        return [TIGHTENING] * early + [f"{UNMET}, {fell}. {CONTRADICTION}"] * (share > MISSED)
+        return [TIGHTENING] * stats.get("rising", False) + [f"{UNMET}, {fell}. {CONTRADICTION}"] * (share > MISSED)
     told = [f"The problem is not solved, {fell}. {MORE}"] * (share > POOR)
     apart = stats["held_out"] / stats["trained"] if stats["trained"] > 0 else 0.0
     if share > BENT and apart > APART:

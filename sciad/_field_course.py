@@ -16,6 +16,8 @@ HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
 CANDIDATES = 8  # for each point, when points are drawn by the residual
 WEIGHTS = (0.1, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the equation beside data, both by their sizes, from round to round
+MET = 1e-3  # of the equation's residual without a solution: what is left where the span of time may grow
+PATIENCE = 10  # rounds after which it grows all the same
 FIRST_NOISE = 0.1  # of the scatter of the data
 
 
@@ -37,8 +39,10 @@ class Course:
         found = judged(untrained, untrained.start, self._at(rows, 1.0))
         self.unsolved = {name: float(size) for name, size in found.items()}
         self.units = {name: size if name != "data" and size > 0 else 1.0 for name, size in self.unsolved.items()}
-        self.ramp = max(len(WEIGHTS) if problem.observations is not None else 0, solver.growing)
         self.weight = 1.0
+        self._share = 1.0 if not solver.growing or problem.time is None else 1.0 / solver.growing
+        self._patience = PATIENCE
+        self.rising = self._share < 1.0 or problem.observations is not None
 
     def final(self, location: Array) -> Setting:
         """Return the setting of the last round, with new points, and the noise's numbers that fit best."""
@@ -52,13 +56,11 @@ class Course:
             return self._at(problem.design(solver.points, HELD), self.weight)
         if solver.watch is not None:
             solver.watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
-        share = min((number + 1) / solver.growing, 1.0) if solver.growing else 1.0
-        rows = {
-            name: group if name == "data" else Rows(problem.until(share, np.asarray(group.points)), group.beside)
-            for name, group in problem.design(solver.points, number * SEEDS).items()
-        }
+        if number > 0 and self._share < 1.0:
+            self._grow(location)
+        rows = self._until_now(problem.design(solver.points, number * SEEDS))
         if number > 0 and solver.adaptive:
-            many = problem.until(share, problem.domain.interior(CANDIDATES * solver.points, number))
+            many = problem.until(self._share, problem.domain.interior(CANDIDATES * solver.points, number))
             at_many = self._at({"equation": Rows(many, None)}, 1.0)
             sizes = np.asarray(eqx.filter_jit(self._posed.magnitudes)(location, at_many))
             rows["equation"] = Rows(many[by_residual(sizes, solver.points, number)], None)
@@ -66,7 +68,29 @@ class Course:
             self.noise = self._best_noise(location) if number > 0 else self.noise
             precision = eqx.filter_jit(self._posed.precision)(location, self._at(problem.observed, 1.0))
             self.weight = WEIGHTS[min(number, len(WEIGHTS) - 1)] * float(precision)
+        tightening = problem.observations is not None and number < len(WEIGHTS)
+        self.rising = self._share < 1.0 or tightening
         return self._at(rows, self.weight)
+
+    def _grow(self, location: Array) -> None:
+        """Let the span of time grow by a part if the equation is met in it, or if more rounds have not helped."""
+        rows = self._until_now({"equation": self._problem.design(self._solver.points, HELD)["equation"]})
+        found = judged(self._posed, location, self._at(rows, 1.0))
+        met = float(found["equation"]) <= MET * self.unsolved["equation"]
+        self._patience = PATIENCE if met else self._patience - 1
+        if met or not self._patience:
+            self._share = min(self._share + 1.0 / self._solver.growing, 1.0)
+            self._share = 1.0 if self._share > 1.0 - 0.5 / self._solver.growing else self._share
+            self._patience = PATIENCE
+
+    def _until_now(self, rows: dict[str, Rows]) -> dict[str, Rows]:
+        """Return rows with their points moved into the span of time that is looked at."""
+        return {
+            name: group
+            if name == "data"
+            else Rows(self._problem.until(self._share, np.asarray(group.points)), group.beside)
+            for name, group in rows.items()
+        }
 
     def _best_noise(self, location: Array) -> np.ndarray:
         if not self.noise.size or self._problem.observations is None:

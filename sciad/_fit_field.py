@@ -71,7 +71,7 @@ def _by_steps(
         lambda steps, seconds, trained, least: display.update(
             "Gauss-Newton, seconds", int(min(seconds, solver.budget)), int(solver.budget),
             f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
-        ramp=course.ramp,
+        rising=lambda: course.rising,
     )  # fmt: skip
     return described(problem, posed, found, course.unsolved, course.final(found.location))
 

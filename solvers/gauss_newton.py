@@ -46,12 +46,32 @@ class Linear(NamedTuple):
         return 0.5 * jnp.sum(self.residuals**2)
 
 
+class _Model(NamedTuple):
+    """A linear model at a point: the slope is ``Jᵀr``, and the product ``JᵀJ``, of which the lower half is used."""
+
+    at: Linear
+    slope: Float[Array, " p"]
+    product: Float[Array, "q q"]
+
+    @property
+    def finite(self) -> Bool[Array, ""]:
+        """Whether residuals and Jacobian are."""
+        return jnp.isfinite(self.at.cost) & jnp.all(jnp.isfinite(self.slope))
+
+
+class Reached(NamedTuple):
+    """A point, flat, the linear model there, and what the function said beside its residuals."""
+
+    flat: Float[Array, " p"]
+    model: _Model
+    aux: PyTree
+
+
 class _State(eqx.Module):
     """The point reached, the step tried next, and what the damping needs; first the point itself is tried."""
 
     first: Bool[Array, ""]
-    at: Linear
-    slope: Float[Array, " p"]
+    model: _Model
     aux: PyTree
     lengths: Float[Array, " p"]
     step: Float[Array, " p"]
@@ -62,6 +82,11 @@ class _State(eqx.Module):
     accepted: Int[Array, ""]
     done: Bool[Array, ""]
     result: optx.RESULTS
+
+    @property
+    def at(self) -> Linear:
+        """Residuals and Jacobian at the point reached."""
+        return self.model.at
 
 
 class GaussNewton(optx.AbstractLeastSquaresSolver):
@@ -164,8 +189,11 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         zero = jnp.zeros((), dtype)
         return _State(
             first=jnp.array(True),
-            at=Linear(jnp.zeros(n, dtype), jnp.zeros((n, p), dtype)),
-            slope=jnp.zeros(p, dtype),
+            model=_Model(
+                Linear(jnp.zeros(n, dtype), jnp.zeros((n, p), dtype)),
+                jnp.zeros(p, dtype),
+                jnp.zeros((p, p) if self.form == "normal" else (0, 0), dtype),
+            ),
             aux=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), aux_struct),
             lengths=jnp.zeros(p, dtype),
             step=jnp.zeros(p, dtype),
@@ -184,36 +212,75 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         """Evaluate at the point tried, accept or reject it, and prepare the next one."""
         del tags
         flat, unravel = ravel_pytree(y)
+        tried = self.linearise(fn, y, args, options, state)
+        ratio, gain = self.gained(state, tried.model.at.residuals)
+        accept = gain & tried.model.finite
+        reached = _where(accept, tried, Reached(flat, state.model, state.aux))
+        state = self.advance(fn, y, args, options, state, reached, (ratio, accept))
+        return unravel(reached.flat), state, reached.aux
+
+    def linearise(
+        self,
+        fn: Callable,
+        y: PyTree,
+        args: PyTree,
+        options: dict[str, Any],
+        state: _State,
+        *,
+        product: bool = True,
+    ) -> Reached:
+        """Return the point tried, with the linear model there, or all of it but the product."""
+        _, unravel = ravel_pytree(y)
+        tried = self.tried(y, options, state)
+        at, aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
+        new = self.form == "normal" and product
+        square = at.jacobian.T @ at.jacobian if new else state.model.product
+        return Reached(tried, _Model(at, at.residuals @ at.jacobian, square), aux)
+
+    def tried(self, y: PyTree, options: dict[str, Any], state: _State) -> Float[Array, " p"]:
+        """Return the point that is tried from `y`, flat."""
+        flat, _ = ravel_pytree(y)
         bounds = _bounds(options, y, flat)
-        tried = flat + state.step if bounds is None else jnp.clip(flat + state.step, *bounds)
-        new, new_aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
-        new_slope = new.residuals @ new.jacobian  # which is finite only if both are
-        finite = jnp.isfinite(new.cost) & jnp.all(jnp.isfinite(new_slope))
-        ratio = (state.at.cost - new.cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
-        accept = finite & (state.first | (state.trusted & (ratio > 0)))
-        found = tried, new, new_slope, new_aux
-        flat, at, slope, aux = _where(accept, found, (flat, state.at, state.slope, state.aux))
-        lengths = self._lengths(at.jacobian, state)
+        return flat + state.step if bounds is None else jnp.clip(flat + state.step, *bounds)
+
+    def gained(self, state: _State, residuals: Float[Array, " n"]) -> tuple[Scalar, Bool[Array, ""]]:
+        """Return the decrease to the residuals tried, by that predicted, and whether it counts."""
+        cost = 0.5 * jnp.sum(residuals**2)
+        ratio = (state.at.cost - cost) / jnp.where(state.predicted > 0, state.predicted, 1.0)
+        return ratio, jnp.isfinite(cost) & (state.first | (state.trusted & (ratio > 0)))
+
+    def advance(
+        self,
+        fn: Callable,
+        y: PyTree,
+        args: PyTree,
+        options: dict[str, Any],
+        state: _State,
+        reached: Reached,
+        judged: tuple[Scalar, Bool[Array, ""]],
+    ) -> _State:
+        """Prepare the step to be tried next: from the point reached, after what was gained, and whether it counts."""
+        (flat, model, aux), (ratio, accept) = reached, judged
+        _, unravel = ravel_pytree(y)
+        at, lengths = model.at, self._lengths(model.at.jacobian, state)
         damping, growth = _damped(accept, ratio, state)
 
         def residuals(flat: Array) -> Array:
             return ravel_pytree(fn(unravel(flat), args)[0])[0]
 
-        reach = _whole(options.get("reach", jnp.inf), y, flat)
-        step, predicted, trusted, flatness = self._step(residuals, flat, (at, slope), lengths, damping, (bounds, reach))
+        limits = _bounds(options, y, flat), _whole(options.get("reach", jnp.inf), y, flat)
+        step, predicted, trusted, flatness = self._step(residuals, flat, model, lengths, damping, limits)
         still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
         rounding = jnp.finfo(flat.dtype).eps * at.cost
         # Nothing is left to gain if a step that is hardly damped promises nothing, or the slope is flat. If neither, a
         # step that promises nothing was bent too much, by bounds or damping: a shorter one is tried, to the end.
         spent = (predicted <= rounding) & ((damping < 1.0) & (flatness <= self.rtol) | (flatness <= FLAT * self.rtol))
         stuck = ~spent & (damping > GREATEST)
-        bad_start = state.first & ~finite
+        bad_start = state.first & ~accept
         lost = bad_start | (stuck & ~still & (flatness > self.rtol))
-        result = optx.RESULTS.where(lost, optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful)
-        state = _State(
+        return _State(
             first=jnp.array(False),
-            at=at,
-            slope=slope,
+            model=model,
             aux=aux,
             lengths=lengths,
             step=step,
@@ -223,9 +290,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
             growth=growth,
             accepted=state.accepted + accept.astype(int),
             done=still | stuck | bad_start | spent,
-            result=result,
+            result=optx.RESULTS.where(lost, optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful),
         )
-        return unravel(flat), state, aux
 
     def terminate(
         self, fn: Callable, y: PyTree, args: PyTree, options: dict[str, Any], state: _State, tags: frozenset[object]
@@ -264,7 +330,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         self,
         residuals: Callable[[Array], Array],
         flat: Array,
-        linear: tuple[Linear, Array],
+        model: _Model,
         lengths: Array,
         damping: Array,
         limits: tuple[tuple[Array, Array] | None, Array],
@@ -274,11 +340,11 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         Last, the flatness ``‖g‖² / (‖r‖² + atol²/rtol)`` of the slope g along the free directions, in units of D: the
         share of the cost that steps along single columns could still gain, unless it is next to nothing.
         """
-        at, slope = linear
+        at = model.at
         if not flat.size:
             return flat, jnp.zeros_like(at.cost), jnp.array(True), jnp.zeros_like(at.cost)
         scale = jnp.where(lengths > 0, lengths, 1.0)
-        jacobian, slope = at.jacobian, slope / scale
+        jacobian, slope = at.jacobian, model.slope / scale
         n, p = jacobian.shape
         primal = p <= n if self.form == "auto" else self.form == "primal"
         prepare = _normal if self.form == "normal" else _primal if primal else _dual
@@ -286,13 +352,14 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
         low, high = jnp.maximum(low - flat, -reach) * scale, jnp.minimum(high - flat, reach) * scale
         if bounds is None:
-            solve, outwards = prepare(jacobian, scale, damping), jnp.zeros(p, bool)
+            outwards = jnp.zeros(p, bool)
+            solve = prepare(model, scale, damping, None)
             straight = solve(at.residuals)
         else:
             ulps = 4 * jnp.finfo(flat.dtype).eps * jnp.abs(flat) * scale  # a step may end so short of a bound
             outwards = ((low >= -ulps) & (slope > 0)) | ((high <= ulps) & (slope < 0))
-            straight, held = _within(prepare, (at, scale), outwards, damping, (low, high))
-            solve = prepare(jnp.where(held[None], 0.0, jacobian), scale, damping)
+            straight, held = _within(prepare, (model, scale), outwards, damping, (low, high))
+            solve = prepare(model, scale, damping, held)
         change = jacobian @ (straight / scale)
         predicted = at.cost - 0.5 * jnp.sum((at.residuals + change) ** 2)
         flatness = jnp.sum(jnp.where(outwards, 0.0, slope) ** 2) / (2 * at.cost + self.atol**2 / self.rtol)
@@ -315,19 +382,19 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
 
 
 def _within(
-    prepare: Callable, linear: tuple[Linear, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
+    prepare: Callable, linear: tuple[_Model, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
 
     Those that a step leads beyond a bound are held on it, and the others solved for again.
     """
-    (residuals, jacobian), scale = linear
-    low, high = bounds
+    model, scale = linear
+    (residuals, jacobian), (low, high) = model.at, bounds
 
     def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         step, held = carry
         fixed = jnp.where(held, step, 0.0)
-        solve = prepare(jnp.where(held[None], 0.0, jacobian), scale, damping)
+        solve = prepare(model, scale, damping, held)
         free = solve(residuals + jacobian @ (fixed / scale))
         whole = jnp.where(held, fixed, free)
         inside = jnp.clip(whole, low, high)
@@ -344,37 +411,43 @@ def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
     return jnp.where(state.first, state.damping, damping), jnp.where(state.first, state.growth, growth)
 
 
-def _primal(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
+def _primal(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by QR: the condition number is not squared."""
+    jacobian = _free(model.at.jacobian / scale[None], held)
     n, p = jacobian.shape
     damper = jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)
-    q, r = jnp.linalg.qr(jnp.concatenate([jacobian / scale[None], damper]))
+    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, damper]))
     return lambda residuals: -jax.scipy.linalg.solve_triangular(r, residuals @ q[:n])
 
 
-def _dual(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
+def _dual(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``."""
-    jacobian = jacobian / scale[None]
+    jacobian = _free(model.at.jacobian / scale[None], held)
     kernel = jacobian @ jacobian.T + damping * jnp.eye(len(jacobian), dtype=jacobian.dtype)
     factor = jax.scipy.linalg.cho_factor(kernel)
     return lambda residuals: -jax.scipy.linalg.cho_solve(factor, residuals) @ jacobian
 
 
-def _normal(jacobian: Float[Array, "n p"], scale: Float[Array, " p"], damping: Scalar) -> Callable[[Array], Array]:
+def _normal(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
     """Return the step as a function of the residuals, by Cholesky of ``JᵀJ + μ``, refined once through J.
 
     The scale is taken to vectors and to the product, which spares a copy of J.
     """
-    gram = jacobian.T @ jacobian / jnp.outer(scale, scale) + damping * jnp.eye(len(scale), dtype=jacobian.dtype)
-    factor = jax.scipy.linalg.cho_factor(gram)
+    jacobian, free = model.at.jacobian, 1.0 / scale if held is None else jnp.where(held, 0.0, 1.0 / scale)
+    gram = model.product * jnp.outer(free, free) + damping * jnp.eye(len(scale), dtype=jacobian.dtype)
+    factor = jax.scipy.linalg.cho_factor(gram, lower=True)
 
     def solve(residuals: Array) -> Array:
-        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian / scale)
-        left = residuals + jacobian @ (step / scale)
-        rest = left @ jacobian / scale + damping * step  # the gradient of what the step minimises
+        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian * free)
+        left = residuals + jacobian @ (step * free)
+        rest = left @ jacobian * free + damping * step  # the gradient of what the step minimises
         return step - jax.scipy.linalg.cho_solve(factor, rest)
 
     return solve
+
+
+def _free(jacobian: Array, held: Array | None) -> Array:
+    return jacobian if held is None else jnp.where(held[None], 0.0, jacobian)
 
 
 def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode: Any) -> tuple[Linear, PyTree]:

@@ -219,3 +219,55 @@ def test_what_cannot_be_fitted(straight):
         sd.LastLayer(width=0)
     with pytest.raises(sd.OptionError, match="between 0 and 1"):
         straight.table(level=95)
+
+
+def bent(p):
+    return p.x**2  # periodic on (-1, 1), where its slope jumps by four
+
+
+def test_a_bend_at_the_seam_is_rounded_off():
+    # the heat equation: x² = 1/3 + Σ 4 (-1)^k cos(k π x) / (k π)², each with its rate of decay
+    rate = 0.05
+    domain = sd.Box(x=(-1, 1), t=(0, 1))
+    problem = sd.PDEProblem(domain, conditions=[sd.Initial(bent), sd.Periodic("x")], network=SMALL)
+    assert "bent where x closes" in str(problem)
+    solver = sd.Collocation(points=400, hold=40, patience=3, max_steps=400)
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "t")(p) - rate * sd.d(u, "x", "x")(p), solver=solver, progress=False)
+
+    def exact(x, t):
+        k = np.arange(1, 4000)[:, None, None]
+        terms = 4 * np.where(k % 2 == 0, 1, -1) / (k * np.pi) ** 2 * np.cos(k * np.pi * x)
+        return 1 / 3 + np.sum(terms * np.exp(-rate * (k * np.pi) ** 2 * t), axis=0)
+
+    assert rel_l2(fit, exact, x=np.linspace(-1, 1, 41), t=np.array([0.01, 0.1, 0.5, 1.0])) < 1e-4
+    assert rel_l2(fit, lambda x, t: x**2 + 0 * t, x=np.linspace(-1, 1, 41), t=np.array([0.0])) < 1e-9
+    # 4 D T is the square of the layer's thickness, in shares of the length
+    assert 2.0 * float(jnp.exp(fit.program.network.thickness[0])) == pytest.approx(np.sqrt(4 * rate), rel=0.02)
+    assert fit.names == ()
+
+
+def test_values_that_close_smoothly_need_no_layer():
+    conditions = [sd.Initial(lambda p: jnp.cos(jnp.pi * p.x)), sd.Periodic("x")]
+    assert sd.PDEProblem(sd.Box(x=(-1, 1), t=(0, 1)), conditions=conditions).seams == ()
+    assert sd.PDEProblem(sd.Box(x=(-1, 1), t=(0, 1)), conditions=[sd.Initial(2.0), sd.Periodic("x")]).seams == ()
+
+
+def test_waves_that_bend_at_the_seam_are_refused():
+    with pytest.raises(sd.InputError, match="slopes at the two ends of x that differ by 4"):
+        sd.PDEProblem(sd.Box(x=(-1, 1), t=(0, 1)), conditions=[sd.Initial(bent, 0.0), sd.Periodic("x")])
+
+
+def test_time_is_taken_in_part_by_part():
+    seen = []
+
+    def watch(program):
+        seen.append(program)
+
+    problem = sd.PDEProblem(sd.Box(t=(0, 1)), conditions=[sd.Initial(0.0)], network=SMALL)
+    solver = sd.Collocation(points=64, hold=20, growing=4, patience=2, max_steps=400, watch=watch)
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "t")(p) - jnp.cos(p.t), solver=solver, progress=False)
+    assert rel_l2(fit, np.sin, t=np.linspace(0.1, 1, 10)) < 1e-7
+    assert len(seen) >= 4
+    early = problem.on_grid(seen[1], t=np.linspace(0.01, 0.25, 9))["u"].to_numpy()
+    assert early == pytest.approx(np.sin(np.linspace(0.01, 0.25, 9)), abs=1e-3)
+    assert not fit.stats["rising"]

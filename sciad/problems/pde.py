@@ -223,15 +223,19 @@ class PDEProblem:
         seen = self.observations
         return {} if seen is None else {"data": Rows(seen.points, (seen.values, seen.observed))}
 
+    @property
+    def time(self) -> str | None:
+        """The coordinate of time, where there are initial values."""
+        return next((each.time for each in self.conditions if isinstance(each, Initial)), None)
+
     def until(self, share: float, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """Return points moved into the first part of the time, where there are initial values and so a first time.
 
         Those on the face of the last time stay there.
         """
-        time = next((each.time for each in self.conditions if isinstance(each, Initial)), None)
-        if time is None or share == 1.0:
+        if self.time is None or share == 1.0:
             return points
-        column = self.domain.coordinates.index(time)
+        column = self.domain.coordinates.index(self.time)
         first, last = self.domain.bounds[column]
         moved = points.copy()
         moved[:, column] = np.where(
