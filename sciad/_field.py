@@ -1,16 +1,17 @@
 """A fitted field: what a `PDEProblem` and an equation came to."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 from scipy import stats as st
 
 from sciad._errors import InputError, OptionError, counted
+from sciad._field_errors import Spread
 from sciad._field_pictures import draw_field, draw_history
 from sciad._roles import unwrap
 from sciad.problems.pde import PDEProblem, PDEProgram
@@ -29,6 +30,8 @@ class FieldFit:
         The problem, and the complete program with the estimates in place.
     names, values, covariance
         Unknown numbers of equation, conditions and noise, their estimates, and the covariance of these.
+    spread
+        The normal law about the estimates, field included, that errors are taken from; None without data.
     held_out
         Root mean square of the residuals of each group, on points that were never trained on.
     unsolved
@@ -46,6 +49,7 @@ class FieldFit:
     names: tuple[str, ...]
     values: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
+    spread: Spread | None
     held_out: dict[str, float]
     unsolved: dict[str, float]
     history: pd.DataFrame
@@ -73,6 +77,46 @@ class FieldFit:
             msg = "There are no observations. Call the fit with coordinates for the field elsewhere."
             raise InputError(msg)
         return np.asarray(self.problem.evaluate(self.program, self.problem.observations.points))
+
+    def error_of(self, function: Callable[[Any], Array]) -> np.ndarray:
+        """Return the standard error of what a function makes of the program, by linearisation.
+
+        Parameters
+        ----------
+        function
+            Of the program with plain numbers in the place of parameters, to an array: of an unknown function in the
+            equation, for instance, ``lambda program: jax.vmap(program.equation.conductivity)(x)``.
+
+        Returns
+        -------
+        Array of the shape that the function returns.
+
+        Raises
+        ------
+        InputError
+            If there are no data.
+        """
+        return self._spread().of(function)
+
+    def field_error(self, **coordinates: ArrayLike | Sequence[float]) -> xr.Dataset:
+        """Return the standard errors of the fields on the grid of these coordinates; see `FieldFit.__call__`.
+
+        They are those of the mean, to which the noise of an observation adds.
+
+        Raises
+        ------
+        InputError
+            If there are no data, or a coordinate is missing, unknown, or lies outside the domain.
+        """
+        spread = self._spread()
+        return self.problem.over_grid(lambda points: spread.over(self.problem.evaluate, points), **coordinates)
+
+    def _spread(self) -> Spread:
+        if self.spread is None:
+            msg = "There are no data, and so no errors by chance. How well the equation is met: `held_out`, beside "
+            msg += "`unsolved`."
+            raise InputError(msg)
+        return self.spread
 
     @property
     def standard_errors(self) -> Float[np.ndarray, " k"]:

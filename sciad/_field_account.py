@@ -1,19 +1,18 @@
 """What a fitted field says of itself: unknown numbers and their errors, and what makes the answer doubtful."""
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array
 
 from sciad._field import FieldFit
+from sciad._field_errors import spread_of
 from sciad._regression import Natural
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem
 from sciad.solvers.collocation import Outcome
 
 WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
-LOOSE = 1e-12  # of the largest singular value: what the data say nothing of is as wide as that
+MANY = 20  # numbers of one array in the equation, from which it is a function, and not told number by number
 POOR, BENT = 1e-3, 1e-5  # residuals on points held out by those at the start, that are told; and if they are also
 APART = 10.0  # times larger than those trained on
 MISSED = 0.1  # a residual beside data, by that at the start, that is told
@@ -48,25 +47,32 @@ def described(
     vector = np.asarray(posed.joined(found.location, noise))
     natural = Natural(posed.full, lambda path: path.removeprefix("equation."))
     program, values, slopes = natural.at(vector)
-    known = [i for i, name in enumerate(natural.names) if not name.startswith("network.")]
-    covariance, told = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved)
+    told_apart = {path for path, site in posed.full.sites.items() if np.prod(site.shape) <= MANY}
+    known = [i for i, path in enumerate(_paths(posed)) if not path.startswith("network.") and path in told_apart]
+    covariance, told, spread = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved), None
     names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
-    if setting is not None and known and problem.observations is not None:
-        whole = _covariance(posed, found.location, setting, np.concatenate([slopes, np.eye(vector.size)]))
-        covariance = whole[: len(known), : len(known)]
-        told += _undetermined(names, slopes, np.sqrt(np.diag(whole)[len(known) :]))
+    if setting is not None and problem.observations is not None:
+        spread = spread_of(posed, found.location, setting)
+        covariance = slopes @ spread.root @ spread.root.T @ slopes.T
+        told += _undetermined(names, slopes, spread.errors_of(np.eye(vector.size)))
     return FieldFit(
         problem=problem,
         program=program,
         names=names,
         values=np.asarray(values)[known],
         covariance=covariance,
+        spread=spread,
         held_out=found.held_out,
         unsolved=unsolved,
         history=pd.DataFrame(found.history, columns=["steps", "seconds", "trained", "held_out"]),
         stats=found.stats,
         warnings=told,
     )
+
+
+def _paths(posed: Collocated) -> list[str]:
+    """Return the path of the leaf that each natural number belongs to."""
+    return [path for path, site in posed.full.sites.items() for _ in range(int(np.prod(site.shape)))]
 
 
 def least_met(held_out: dict[str, float], unsolved: dict[str, float]) -> tuple[str, float]:
@@ -83,26 +89,6 @@ def _undetermined(names: tuple[str, ...], slopes: np.ndarray, errors: np.ndarray
     """Return a warning for each number whose error, in unconstrained units, is a factor of e² or more."""
     wide = [name for name, slope in zip(names, slopes, strict=True) if errors[np.argmax(np.abs(slope))] > WIDE]
     return [f"The data do not determine {name}: fix it, add data, or bound it." for name in wide]
-
-
-def _covariance(posed: Collocated, location: Array, setting: Setting, slopes: np.ndarray) -> np.ndarray:
-    """Return the covariance of natural numbers by Laplace's approximation, with `slopes` their derivatives.
-
-    The network is integrated out, and the equation holds up to its weight; the noise's numbers are independent.
-    """
-    slopes_of_all, _ = eqx.filter_jit(posed.linearised)(location, setting)
-    jacobian = np.asarray(slopes_of_all) * np.sqrt(len(setting.rows["data"].points))
-    lengths = np.linalg.norm(jacobian, axis=0)
-    lengths = np.where(lengths > 0, lengths, 1.0)
-    _, values, right = np.linalg.svd(np.linalg.qr(jacobian / lengths, mode="r"))
-    values = np.pad(values, (0, len(right) - len(values)))  # fewer rows than columns say nothing of some directions
-    spread = (right / np.maximum(values, LOOSE * values.max())[:, None]).T / lengths[:, None]
-    of_location = slopes[:, posed.places] @ spread
-    curvature = np.zeros((0, 0))
-    if posed.noisy.size:
-        curvature = np.asarray(eqx.filter_jit(posed.noise_curvature)(location, setting))
-    of_noise = slopes[:, posed.noisy]
-    return of_location @ of_location.T + of_noise @ np.linalg.pinv(curvature) @ of_noise.T
 
 
 def _warnings(found: Outcome, unsolved: dict[str, float]) -> list[str]:

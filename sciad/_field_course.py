@@ -16,6 +16,7 @@ HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
 CANDIDATES = 8  # for each point, when points are drawn by the residual
 WEIGHTS = (0.1, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the equation beside data, both by their sizes, from round to round
+FIRM, ENOUGH = 10.0, 4  # in the covariance: the equation's weight by the last one, points by the network's weights
 MET = 1e-3  # of the equation's residual without a solution: what is left where the span of time may grow
 PATIENCE = 10  # rounds after which it grows all the same
 FIRST_NOISE = 0.1  # of the scatter of the data
@@ -45,9 +46,14 @@ class Course:
         self.rising = self._share < 1.0 or problem.observations is not None
 
     def final(self, location: Array) -> Setting:
-        """Return the setting of the last round, with new points, and the noise's numbers that fit best."""
+        """Return the setting that errors are taken by: new points, the noise's best numbers, and a firmer equation.
+
+        The weight that an estimate was found with leaves room for the equation to be missed, which is no error of the
+        data; so would fewer points than the network has weights.
+        """
         self.noise = self._best_noise(location)
-        return self._at(self._problem.design(self._solver.points, SEEDS - 1), self.weight)
+        points = max(self._solver.points, ENOUGH * location.size)
+        return self._at(self._problem.design(points, SEEDS - 1), FIRM * self.weight)
 
     def setting(self, number: int, location: Array) -> Setting:
         """Return the setting of a round; -1: with points that are held out."""

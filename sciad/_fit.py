@@ -47,6 +47,7 @@ def fit(
     program: PyTree,
     *,
     solver: Collocation | LastLayer | None = None,
+    priors: bool = False,
     key: PRNGKeyArray | int | None = None,
     progress: bool = True,
 ) -> FieldFit: ...
@@ -134,11 +135,12 @@ def fit(
     ('Converged.', ('rate',), [0.5])
     """
     if isinstance(problem, PDEProblem):
-        if starts is not None or priors:
-            msg = "fit(starts=..., priors=...) are of an ODEProblem. A PDEProblem takes solver, key and progress."
+        if starts is not None:
+            msg = "fit(starts=...) is of an ODEProblem. A PDEProblem takes solver, priors, key and progress."
             raise OptionError(msg)
         warn_if_float32("fitting a field")
-        return fit_field(problem, program, solver=solver, key=0 if key is None else key, progress=progress)
+        key = 0 if key is None else key
+        return fit_field(problem, program, solver=solver, priors=priors, key=key, progress=progress)
     if not isinstance(problem, ODEProblem):
         msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem or a PDEProblem."
         raise InputError(msg)

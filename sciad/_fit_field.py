@@ -12,6 +12,7 @@ from sciad._errors import InputError, OptionError
 from sciad._field import FieldFit
 from sciad._field_account import described, least_met
 from sciad._field_course import HELD, Course
+from sciad._penalty import Penalty
 from sciad._progress import Progress
 from sciad._vector import Vectorized, vectorize
 from sciad.models.networks import RandomFeatures
@@ -31,6 +32,7 @@ def fit_field(
     program: PyTree,
     *,
     solver: Collocation | LastLayer | None = None,
+    priors: bool = False,
     key: PRNGKeyArray | int = 0,
     progress: bool = True,
 ) -> FieldFit:
@@ -38,9 +40,12 @@ def fit_field(
     if not isinstance(solver, Collocation | LastLayer | None):
         msg = f"fit(solver={type(solver).__name__}): a PDEProblem is solved by sd.Collocation or sd.LastLayer."
         raise OptionError(msg)
+    if priors and problem.observations is None:
+        msg = "fit(priors=True): priors count beside data, and there are none. Give `data`, or leave `priors` out."
+        raise OptionError(msg)
     with Progress(quiet=not progress, brief=True) as display:
         if isinstance(solver, Collocation):
-            return _by_steps(problem, program, solver, key, display)
+            return _by_steps(problem, program, solver, (key, priors), display)
         linear = _linear(problem, program, key)
         if solver is not None and not linear:
             msg = "sd.LastLayer solves what is linear in the field, with no data and nothing else unknown, and this is "
@@ -50,15 +55,21 @@ def fit_field(
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
             if solver is not None or least_met(solved.held_out, solved.unsolved)[1] < FINE:
                 return solved
-        return _by_steps(problem, program, Collocation(), key, display)
+        return _by_steps(problem, program, Collocation(), (key, priors), display)
 
 
 def _by_steps(
-    problem: PDEProblem, program: PyTree, solver: Collocation, key: PRNGKeyArray | int, display: Progress
+    problem: PDEProblem,
+    program: PyTree,
+    solver: Collocation,
+    asked: tuple[PRNGKeyArray | int, bool],
+    display: Progress,
 ) -> FieldFit:
+    key, priors = asked
     whole = problem.complete(program, key)
     check_smooth(problem, whole)
-    posed = Collocated(vectorize(whole), problem)
+    full = vectorize(whole)
+    posed = Collocated(full, problem, _counting(full) if priors else None)
     _check_size(problem, solver.points, len(posed.places))
     _check_determined(problem, posed.full)
     untrained = posed
@@ -74,6 +85,13 @@ def _by_steps(
         rising=lambda: course.rising,
     )  # fmt: skip
     return described(problem, posed, found, course.unsolved, course.final(found.location))
+
+
+def _counting(full: Vectorized) -> Penalty:
+    if all(site.prior is None for site in full.sites.values()):
+        msg = "fit(priors=True): nothing that is unknown has a prior. Give one: sd.param(1.0, prior=dist.Normal(...))."
+        raise InputError(msg)
+    return Penalty(full)
 
 
 def _by_last_layer(

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from numpyro.distributions import constraints
@@ -89,6 +90,10 @@ def test_unknown_numbers_have_the_errors_of_least_squares():
     assert fit.values[1] == pytest.approx(scale, rel=0.01)
     assert fit.standard_errors[1] == pytest.approx(scale / np.sqrt(2 * x.size), rel=0.05)
     assert fit.prediction().shape == (200, 1)
+    at = np.array([0.0, 0.4, 1.0])
+    slopes = np.stack([np.exp(-best[1] * at), -best[0] * at * np.exp(-best[1] * at)], axis=1)
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", slopes, covariance, slopes))
+    assert fit.field_error(x=at)["u"].to_numpy() == pytest.approx(expected, rel=0.05)
     assert "rate" in str(fit)
 
 
@@ -98,6 +103,43 @@ def test_unknown_numbers_are_found():
     fit = sd.fit(problem, Decay(), solver=solver, progress=False)
     assert abs(fit.values[0] - 3.0) < 4 * fit.standard_errors[0] < 1.0
     assert "rate" in str(fit)
+    assert fit.error_of(lambda program: program.equation.rate) == pytest.approx(fit.standard_errors[0])
+    assert fit.error_of(lambda program: jnp.stack([program.equation.rate, 2 * program.equation.rate])).shape == (2,)
+
+
+@pytest.mark.slow
+def test_priors_that_count_are_observations_of_what_they_are_on():
+    from scipy.optimize import least_squares
+
+    prior, scale = (2.0, 0.1), 0.05
+    problem = sd.PDEProblem(LINE, data=noisy(40), noise=sd.Normal(sd.frozen(scale)), network=SMALL)
+    program = Decay(sd.param(1.0, prior=dist.Normal(*prior)))
+    fit = sd.fit(problem, program, solver=QUICK, priors=True, progress=False)
+    x, y = (noisy(40)[name].to_numpy() for name in ("x", "u"))
+
+    def residuals(theta):
+        return np.append((y - theta[0] * np.exp(-theta[1] * x)) / scale, (theta[1] - prior[0]) / prior[1])
+
+    best = least_squares(residuals, [1.0, 1.0])
+    error = np.sqrt(np.linalg.inv(best.jac.T @ best.jac)[1, 1])
+    assert fit.values[0] == pytest.approx(best.x[1], abs=0.1 * error)
+    assert fit.standard_errors[0] == pytest.approx(error, rel=0.05)
+    assert abs(best.x[1] - 3.0) > 3 * error  # the prior pulls
+
+
+class Source(eqx.Module):
+    values: jax.Array
+
+    def __call__(self, u, p):
+        return sd.d(u, "x", "x")(p) - jnp.polyval(self.values, p.x)
+
+
+def test_functions_in_the_equation_are_not_told_number_by_number():
+    problem = sd.PDEProblem(LINE, data=noisy(40), network=functools.partial(MLP, width=5, depth=1))
+    solver = sd.Collocation(points=32, hold=5, patience=1, max_steps=10)
+    fit = sd.fit(problem, Source(jnp.zeros(25)), solver=solver, progress=False)
+    assert fit.names == ("noise.u.scale",)
+    assert fit.error_of(lambda program: jnp.polyval(program.equation.values, 0.5)) > 0
 
 
 def test_data_of_known_noise_are_no_linear_solve():
@@ -202,8 +244,14 @@ def test_what_cannot_be_fitted(straight):
     problem = straight.problem
     with pytest.raises(sd.OptionError, match=r"solved by sd\.Collocation or sd\.LastLayer"):
         sd.fit(problem, plate, solver=sd.LeastSquares())
-    with pytest.raises(sd.OptionError, match="are of an ODEProblem"):
+    with pytest.raises(sd.OptionError, match="is of an ODEProblem"):
         sd.fit(problem, plate, starts=3)
+    with pytest.raises(sd.OptionError, match="priors count beside data"):
+        sd.fit(problem, plate, priors=True)
+    with pytest.raises(sd.InputError, match="nothing that is unknown has a prior"):
+        sd.fit(sd.PDEProblem(LINE, data=noisy(9)), Decay(), priors=True, solver=sd.Collocation(), progress=False)
+    with pytest.raises(sd.InputError, match="no errors by chance"):
+        straight.field_error(x=0.5, y=0.5)
     with pytest.raises(sd.InputError, match=r"not\. Take sd\.Collocation"):
         sd.fit(problem, lambda u, p: u(p) ** 2, solver=sd.LastLayer())
     with pytest.raises(sd.InputError, match="rate are unknown, and there are no data"):

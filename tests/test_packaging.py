@@ -23,6 +23,7 @@ VERBS = {
         "field",
         "field_account",
         "field_course",
+        "field_errors",
         "fit",
         "fit_field",
         "fitted",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from sciad._penalty import Penalty
 from sciad._roles import unwrap
 from sciad._vector import Vectorized
 from sciad.problems.pde import PDEProblem, Rows
@@ -28,11 +29,13 @@ class Collocated(eqx.Module):
     .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
 
     for points k of group g: the equation, a condition on a face, the data. Half their sum of squares is half the sum of
-    the groups' weighted mean squares. Compiled once for each problem.
+    the groups' weighted mean squares. Where priors count, their residuals (see `sciad._penalty`) join those of the
+    data. Compiled once for each problem.
     """
 
     full: Vectorized
     problem: PDEProblem = eqx.field(static=True)
+    penalty: Penalty | None = None
 
     @property
     def places(self) -> Int[np.ndarray, " p"]:
@@ -61,7 +64,7 @@ class Collocated(eqx.Module):
             * _weight(setting, name)
             for name, rows in setting.rows.items()
         ]
-        return jnp.concatenate(parts), None
+        return jnp.concatenate([*parts, self._of_priors(location, setting)]), None
 
     def linearised(
         self, location: Float[Array, " p"], setting: Setting
@@ -82,7 +85,16 @@ class Collocated(eqx.Module):
             weight = _weight(setting, name)
             blocks.append(weight * jnp.concatenate(carried, axis=1))
             parts.append(weight * jnp.ravel(found))
-        return jnp.concatenate(blocks), (jnp.concatenate(parts), None)
+        blocks.append(jax.jacfwd(self._of_priors)(location, setting))
+        return jnp.concatenate(blocks), (jnp.concatenate([*parts, self._of_priors(location, setting)]), None)
+
+    def _of_priors(self, location: Array, setting: Setting) -> Array:
+        """Return the residuals of the priors, the noise's apart, with the weight of one observation each."""
+        if self.penalty is None or "data" not in setting.rows:
+            return jnp.zeros(0, location.dtype)
+        found = self.penalty(self.full, self.joined(location, setting.noise))
+        mine = np.isin(self.penalty.places(self.full), self.places)
+        return found[np.flatnonzero(mine)] / np.sqrt(len(setting.rows["data"].points))
 
     def _rows(
         self, values: dict[str, Array], moving: dict[str, Array], name: str, x: Array, beside: PyTree
@@ -104,9 +116,13 @@ class Collocated(eqx.Module):
         return self.problem.evaluate(program, setting.rows["data"].points)
 
     def noise_loss(self, noise: Float[Array, " q"], predictions: Float[Array, "n fields"]) -> Float[Array, ""]:
-        """Return the negative log-likelihood of the observations."""
-        program = unwrap(self.full.program(jnp.asarray(self.full.vector).at[self.noisy].set(noise)))
-        return -self.problem.log_likelihood(program, predictions)
+        """Return the negative log-likelihood of the observations, with the noise's priors where they count."""
+        vector = jnp.asarray(self.full.vector).at[self.noisy].set(noise)
+        loss = -self.problem.log_likelihood(unwrap(self.full.program(vector)), predictions)
+        if self.penalty is None:
+            return loss
+        mine = np.isin(self.penalty.places(self.full), self.noisy)
+        return loss + 0.5 * jnp.sum(self.penalty(self.full, vector)[np.flatnonzero(mine)] ** 2)
 
     def noise_curvature(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, "q q"]:
         """Return the second derivatives of the negative log-likelihood by the noise's numbers."""

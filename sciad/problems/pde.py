@@ -317,6 +317,18 @@ class PDEProblem:
         InputError
             If a coordinate is missing, unknown, or no point lies in the domain; others outside are NaN.
         """
+        return self.over_grid(lambda points: np.asarray(self.evaluate(program, points)), **coordinates)
+
+    def over_grid(
+        self, function: Callable[[np.ndarray], np.ndarray], **coordinates: ArrayLike | Sequence[float]
+    ) -> xr.Dataset:
+        """Return what a function of points, (n, d), says of each field, (n, fields), on the grid of these coordinates.
+
+        Raises
+        ------
+        InputError
+            As `on_grid` does.
+        """
         names = self.domain.coordinates
         axes = checked_axes(names, coordinates)
         grid = np.stack(np.meshgrid(*axes.values(), indexing="ij"), axis=-1)
@@ -325,7 +337,7 @@ class PDEProblem:
         if not inside.any():
             msg = "None of the points lies in the domain, and beyond it a fitted field means nothing."
             raise InputError(msg)
-        found = np.where(inside[:, None], np.asarray(self.evaluate(program, points)), np.nan)
+        found = np.where(inside[:, None], function(points), np.nan)
         shaped = found.reshape(*grid.shape[:-1], -1)
         return xr.Dataset({field: (names, shaped[..., i]) for i, field in enumerate(self.fields)}, coords=axes)
 
