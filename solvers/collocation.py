@@ -267,7 +267,8 @@ def _squared(reached: Reached) -> Reached:
     jacobian = reached.model.at.jacobian
     if jacobian.devices() == {jax.devices("cpu")[0]}:
         rows = np.asarray(jacobian)
-        product = jnp.asarray(scipy.linalg.blas.get_blas_funcs("syrk", (rows,))(1.0, rows.T).T)
+        (syrk,) = scipy.linalg.blas.get_blas_funcs(("syrk",), (rows,))
+        product = jnp.asarray(syrk(1.0, rows.T).T)
     else:
         product = jacobian.T @ jacobian
     return reached._replace(model=reached.model._replace(product=product))

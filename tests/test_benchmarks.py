@@ -202,3 +202,44 @@ def test_a_peer_is_compared_by_the_time_to_its_best_error(monkeypatch):
     assert found["deepxde", "ratio_to_sciad"] == 4.0  # we were there after two seconds
     assert found["jinns", "ratio_to_sciad"] is None  # never
     assert found["deepxde_float64", "failed"] == 1.0
+
+
+def test_estimates_are_judged_by_the_truth_and_by_what_they_say(monkeypatch):
+    from benchmarks import pinn_inverse
+
+    def isolated(measurement, *, system, seed, **arguments):
+        del measurement, arguments
+        if system == "simulation":
+            message = "out of order"
+            raise measure.MeasurementError(message)
+        found = {"first": 1.0 + 0.01 * (seed + 1), "second": 0.0025}
+        return {"found": found, "errors": {"first": 0.01, "second": 1.0}, "seconds": 5.0 * seed}
+
+    monkeypatch.setattr(pinn_inverse, "isolated", isolated)
+    found = {(row["system"], row["metric"]): row["value"] for row in pinn_inverse.run("kdv_noise", 1.0, peers=False)}
+    assert found["sciad", "rel_error"] == found["sciad", "first"] == pytest.approx(0.02)
+    assert found["sciad", "z_first"] == pytest.approx(2.0)
+    assert found["sciad", "z_second"] == found["sciad", "second"] == 0.0
+    assert found["sciad_known_start", "seconds"] == 5.0
+    assert found["simulation", "failed"] == 1.0
+
+
+def test_coverage_is_the_share_of_intervals_that_hold_the_truth(monkeypatch):
+    from benchmarks import pinn_coverage
+
+    scores = {"sciad": {"rate": [0.0, 1.6, -1.7, 2.0]}, "simulation": {"rate": [1.0, -1.0]}}
+    monkeypatch.setattr(pinn_coverage, "isolated", lambda *_, **__: scores)
+    found = {(row["system"], row["metric"]): row["value"] for row in pinn_coverage.run("rod", 1.0, peers=False)}
+    assert found["sciad", "coverage_rate"] == 0.5
+    assert found["simulation", "coverage_rate"] == found["simulation", "error_rate"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("equation", ["burgers", "kdv"])
+def test_simulations_find_the_coefficients_of_exact_data(equation):
+    from benchmarks.pde_inverse import errors
+    from benchmarks.pinn_inverse import estimated
+
+    found = estimated(f"{equation}_clean", "simulation", 0, 60.0)
+    assert max(errors(equation, found["found"]).values()) < 1e-5
+    assert found["errors"] is None

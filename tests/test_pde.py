@@ -272,3 +272,61 @@ def test_points_move_into_the_first_part_of_the_time():
     assert problem.until(0.5, points)[:, 1].tolist() == [2.0, 2.5, 4.0]
     assert problem.until(1.0, points) is points
     assert sd.PDEProblem(domain).until(0.5, points) is points
+
+
+# --- integrals ---
+
+
+def drifting(u, p):
+    return p.x * sd.d(u, "x")(p) + u(p) + sd.d(u, "x", "x")(p)  # (x u)' + u'': a density at rest
+
+
+def test_an_integral_picks_one_of_many_solutions():
+    line = sd.Box(x=(-6, 6))
+    problem = sd.PDEProblem(line, conditions=[sd.Dirichlet(0.0), sd.Integral(1.0)])
+    assert str(problem).endswith("dirichlet on x_min, x_max (exact); integral over x (by points)")
+    fit = sd.fit(problem, drifting, solver=sd.LastLayer(width=120, points=300), progress=False)
+    x = np.linspace(-5, 5, 41)
+    assert fit(x=x)["u"].to_numpy() == pytest.approx(np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), abs=1e-6)
+
+
+def test_integrals_are_exact_for_polynomials_at_each_value_of_the_others():
+    box = sd.Box(x=(0, 2), y=(-1, 1), t=(0, 3))
+
+    def u(p):
+        return p.x**3 * p.y**2 * p.t + 1.0
+
+    for condition, exact in [
+        (sd.Integral(0.0), lambda p: 4.0 * 2 / 3 * p.t + 4.0),
+        (sd.Integral(0.0, over="x"), lambda p: 4.0 * p.y**2 * p.t + 2.0),
+        (sd.Integral(0.0, lambda u, p: u(p) * p.x, over=("x",)), lambda p: 32 / 5 * p.y**2 * p.t + 2.0),
+    ]:
+        points, rule = condition.rows(box, 100, 0)
+        names = condition.coordinates(box)
+        p = sd.Point(dict(zip(box.coordinates, jnp.asarray(points[3]), strict=True)))
+        nodes = dict(zip(names, jnp.asarray(rule.nodes[3]).T, strict=True)), jnp.asarray(rule.weights[3])
+        (missed,) = condition.misses(u, condition.values(), p, nodes)
+        assert float(missed) == pytest.approx(float(exact(p)), rel=1e-12)
+
+
+def test_integrals_over_other_domains_are_by_points():
+    disk = sd.Disk((0, 0), 1.0)
+    points, rule = sd.Integral(0.0).rows(disk, 100, 0)
+    assert points.shape == (1, 2)
+    assert np.sum(rule.weights * np.sum(rule.nodes**2, axis=-1)) == pytest.approx(np.pi / 2, rel=1e-3)
+    cube = sd.Box(a=(0, 1), b=(0, 1), c=(0, 2), t=(0, 1))
+    _, rule = sd.Integral(0.0).rows(cube, 100, 0)
+    assert np.sum(rule.weights[0] * np.prod(rule.nodes[0], axis=-1)) == pytest.approx(0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("domain", "over", "message"),
+    [
+        (sd.Box(x=(0, 1)), "z", r"Integral\(over='z'\): the domain has no such coordinate"),
+        (sd.Box(t=(0, 1)), None, "nothing to integrate over"),
+        (sd.Disk((0, 0), 1.0), "x", "on a domain that is no sd.Box"),
+    ],
+)
+def test_integrals_that_cannot_be(domain, over, message):
+    with pytest.raises(sd.InputError, match=message):
+        sd.PDEProblem(domain, conditions=[sd.Integral(1.0, over=over)])

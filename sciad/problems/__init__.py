@@ -2,6 +2,7 @@
 
 from sciad.problems.conditions import Dirichlet, Initial, Neumann, Operator, Periodic, Robin
 from sciad.problems.doses import Doses
+from sciad.problems.integral import Integral
 from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.pde import PDEProblem, PDEProgram
@@ -13,6 +14,7 @@ __all__ = [
     "Dirichlet",
     "Doses",
     "Initial",
+    "Integral",
     "Neumann",
     "ODEProblem",
     "ODEProgram",

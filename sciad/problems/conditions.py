@@ -42,6 +42,10 @@ class AbstractCondition(eqx.Module):
     def misses(self, u: Any, values: tuple[Value, ...], p: Point, normal: Normal) -> tuple[Array, ...]:
         """Return by how much a field misses the condition at a point of a face."""
 
+    def place(self, domain: AbstractDomain) -> str:
+        """Return where it holds, in words."""
+        return f"on {', '.join(self.faces(domain))}"
+
 
 def value_at(value: Value, p: Point) -> Array:
     """Return a prescribed value at a point."""

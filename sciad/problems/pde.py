@@ -19,6 +19,7 @@ from sciad.models.networks import MLP
 from sciad.models.probability import AbstractNoise, Normal
 from sciad.problems.ansatz import Carried, carried_by, distance, known_part, network_inputs
 from sciad.problems.conditions import AbstractCondition, Initial
+from sciad.problems.integral import Integral
 from sciad.problems.pde_checks import check_carried, check_conditions, check_equation, checked_axes
 from sciad.problems.scattered import Scattered, scattered
 from sciad.problems.seams import Seam, layer, layered, seams_of
@@ -72,7 +73,7 @@ class PDEProblem:
         Where the equation holds: `sciad.Box(x=(-1, 1), t=(0, 1))`, for instance.
     conditions
         Initial, boundary and periodic conditions: `sciad.Initial`, `Dirichlet`, `Neumann`, `Robin`, `Periodic`,
-        `Operator`.
+        `Operator`, `Integral`.
     fields
         Names of the unknown functions. The equation is called as ``equation(u, p)``, with one function `u` of a
         `sciad.Point` where there is one field, else with all by name, ``u.pressure(p)``; it returns one number, or
@@ -190,7 +191,9 @@ class PDEProblem:
         def u(p: Point) -> Array:
             said = network(inputs(p))
             learnt = scale * distance(self.domain, carried, p) * said[number]
-            return sum((added(p, said) for added in layers), learnt if known is None else known(p) + learnt)
+            return sum(
+                (added(p, said) for added in layers), start=jnp.asarray(learnt if known is None else known(p) + learnt)
+            )
 
         return u
 
@@ -204,6 +207,8 @@ class PDEProblem:
             exact = {i for field in self.fields for i, _ in self.carried[field].conditions}
             if number in exact or condition.hard:
                 continue
+            if isinstance(condition, Integral):
+                found[f"integral {number}"] = (number, "")
             for face in condition.faces(self.domain):
                 found[f"{type(condition).__name__.lower()} {number} on {face}"] = (number, face)
         return found
@@ -212,7 +217,11 @@ class PDEProblem:
         """Return so many quasi-random points inside, a tenth of it on each face with a soft condition, and the data."""
         inside = self.domain.interior(number, seed)
         rows = {"equation": Rows(inside, None)}
-        for i, (name, (_, face)) in enumerate(self.soft.items()):
+        for i, (name, (which, face)) in enumerate(self.soft.items()):
+            condition = self.conditions[which]
+            if isinstance(condition, Integral):
+                rows[name] = Rows(*condition.rows(self.domain, number, seed + i + 1))
+                continue
             points, normals = self.domain.surface(face, max(int(FACE * number), 1), seed + i + 1)
             rows[name] = Rows(points, normals)
         return rows | self.observed
@@ -260,10 +269,13 @@ class PDEProblem:
         del beside
         return stacked(plain.equation(self.field(plain), self.point(point)))
 
-    def _of_condition(self, plain: PDEProgram, point: Array, normal: Array, number: int) -> Array:
+    def _of_condition(self, plain: PDEProgram, point: Array, normal: Any, number: int) -> Array:
         condition, u = self.conditions[number], self.field(plain)
         if len(self.fields) > 1 and condition.field != "*":
             u = u[condition.field or self.fields[0]]
+        if isinstance(condition, Integral):
+            names = condition.coordinates(self.domain)
+            normal = dict(zip(names, normal.nodes.T, strict=True)), normal.weights
         return jnp.stack(condition.misses(u, plain.values[number], self.point(point), normal))
 
     def _of_data(self, plain: PDEProgram, point: Array, beside: tuple[Array, Array]) -> Array:
@@ -349,7 +361,7 @@ class PDEProblem:
         for number, condition in enumerate(self.conditions):
             how = "by points" if number in soft else "exact"
             how += f", bent where {bent[number]} closes" if number in bent else ""
-            told.append(f"{type(condition).__name__.lower()} on {', '.join(condition.faces(self.domain))} ({how})")
+            told.append(f"{type(condition).__name__.lower()} {condition.place(self.domain)} ({how})")
         seen = [] if self.observations is None else [f"{int(self.observations.observed.sum())} observations"]
         return ": ".join([*lines, "; ".join([*told, *seen])] if told or seen else lines)
 
