@@ -9,7 +9,7 @@ from sciad._field_errors import spread_of
 from sciad._regression import Natural
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem
-from sciad.solvers.collocation import Outcome
+from sciad.solvers.rounds import Outcome
 
 WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
 MANY = 20  # numbers of one array in the equation, from which it is a function, and not told number by number

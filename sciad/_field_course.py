@@ -8,9 +8,9 @@ from jaxtyping import Array
 
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem, Rows
-from sciad.solvers.collocation import Collocation, judged
 from sciad.solvers.least_squares import best_noise
 from sciad.solvers.points import by_residual
+from sciad.solvers.rounds import AbstractRounds, judged
 
 HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
@@ -32,7 +32,7 @@ class Course:
     been fitted before says nothing of how large residuals are.
     """
 
-    def __init__(self, problem: PDEProblem, posed: Collocated, solver: Collocation, untrained: Collocated) -> None:
+    def __init__(self, problem: PDEProblem, posed: Collocated, solver: AbstractRounds, untrained: Collocated) -> None:
         self._problem, self._posed, self._solver = problem, posed, solver
         self.noise = _first_noise(problem, posed)
         rows = problem.design(solver.points, HELD)
