@@ -51,7 +51,19 @@ if TYPE_CHECKING:
         gradient_matching,
         multiple_shooting,
     )
-    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, Collocation, GaussNewton, LastLayer, LeastSquares, Warmup
+    from sciad.solvers import (
+        DDE,
+        HMC,
+        NUTS,
+        ODE,
+        SDE,
+        Collocation,
+        Descent,
+        GaussNewton,
+        LastLayer,
+        LeastSquares,
+        Warmup,
+    )
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
@@ -101,6 +113,7 @@ _HOMES = {
         "ODE",
         "SDE",
         "Collocation",
+        "Descent",
         "GaussNewton",
         "LastLayer",
         "LeastSquares",
@@ -121,6 +134,7 @@ __all__ = [
     "Box",
     "Cloud",
     "Collocation",
+    "Descent",
     "Dirichlet",
     "Discovery",
     "Disk",

@@ -40,10 +40,16 @@ class Course:
         found = judged(untrained, untrained.start, self._at(rows, 1.0))
         self.unsolved = {name: float(size) for name, size in found.items()}
         self.units = {name: size if name != "data" and size > 0 else 1.0 for name, size in self.unsolved.items()}
-        self.weight = 1.0
+        self.weight, self._before = 1.0, 0
         self._share = 1.0 if not solver.growing or problem.time is None else 1.0 / solver.growing
         self._patience = PATIENCE
         self.rising = self._share < 1.0 or problem.observations is not None
+
+    def hand_over(self, solver: AbstractRounds, rounds: int) -> None:
+        """Go on with another solver, after so many rounds of the last."""
+        self._solver, self._before = solver, self._before + rounds
+        if not solver.growing:
+            self._share = 1.0
 
     def final(self, location: Array) -> Setting:
         """Return the setting that errors are taken by: new points, the noise's best numbers, and a firmer equation.
@@ -60,6 +66,7 @@ class Course:
         problem, solver = self._problem, self._solver
         if number < 0:
             return self._at(problem.design(solver.points, HELD), self.weight)
+        number += self._before
         if solver.watch is not None:
             solver.watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
         if number > 0 and self._share < 1.0:

@@ -6,6 +6,7 @@ if __name__ != "sciad.solvers":
 
 from sciad.solvers.collocation import Collocation
 from sciad.solvers.delay import DDE
+from sciad.solvers.descent import Descent
 from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.last_layer import LastLayer
@@ -23,6 +24,7 @@ __all__ = [
     "SDE",
     "AbstractKernel",
     "Collocation",
+    "Descent",
     "GaussNewton",
     "LastLayer",
     "LeastSquares",

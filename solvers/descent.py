@@ -142,7 +142,7 @@ class _State(NamedTuple):
 @eqx.filter_jit
 def _begun(solver: Descent, posed: Posed, location: Array, setting: PyTree) -> _State:
     leaves = posed.leaves(location)
-    losses = _losses(solver, posed, leaves, setting)
+    losses = _losses(solver, posed, posed.parts(location, setting), setting)
     return _State(leaves, solver.optimiser.init(leaves), equal(losses), jnp.zeros((), int))
 
 
@@ -165,20 +165,21 @@ def _step(solver: Descent, posed: Posed, state: _State, setting: PyTree) -> tupl
     weights = _weighed(solver, posed, state, setting)
 
     def loss(leaves: PyTree) -> tuple[Array, Any]:
-        losses = _losses(solver, posed, leaves, setting)
-        return sum((weights.factors[name] * losses[name] for name in losses), start=jnp.zeros(())), losses
+        parts = posed.parts(posed.flat(leaves), setting)
+        losses = _losses(solver, posed, parts, setting)
+        square = 0.5 * sum((jnp.sum(part**2) for part in parts.values()), start=jnp.zeros(()))
+        return sum((weights.factors[name] * losses[name] for name in losses), start=jnp.zeros(())), square
 
-    (value, losses), slope = jax.value_and_grad(loss, has_aux=True)(state.leaves)
+    (value, square), slope = jax.value_and_grad(loss, has_aux=True)(state.leaves)
     updates, optimiser = solver.optimiser.update(
         slope, state.optimiser, state.leaves, value=value, grad=slope, value_fn=lambda leaves: loss(leaves)[0]
     )
     leaves = optax.apply_updates(state.leaves, updates)
-    return _State(leaves, optimiser, weights, state.steps + 1), sum(losses.values(), start=jnp.zeros(()))
+    return _State(leaves, optimiser, weights, state.steps + 1), square
 
 
-def _losses(solver: Descent, posed: Posed, leaves: PyTree, setting: PyTree) -> dict[str, Array]:
-    """Return half the sum of squares of each group's weighted residuals."""
-    parts = posed.parts(posed.flat(leaves), setting)
+def _losses(solver: Descent, posed: Posed, parts: dict[str, Array], setting: PyTree) -> dict[str, Array]:
+    """Return half the sum of squares of each group's residuals, weighted in time."""
     if solver.causal is not None:
         parts = parts | {"equation": solver.causal(parts["equation"], posed.times(setting))}
     return {name: 0.5 * jnp.sum(part**2) for name, part in parts.items()}
@@ -192,7 +193,7 @@ def _weighed(solver: Descent, posed: Posed, state: _State, setting: PyTree) -> W
 
     def anew(leaves: PyTree) -> Weights:
         def losses(leaves: PyTree) -> dict[str, Array]:
-            return _losses(solver, posed, leaves, setting)
+            return _losses(solver, posed, posed.parts(posed.flat(leaves), setting), setting)
 
         def slopes() -> dict[str, Array]:
             found = jax.jacrev(losses)(leaves)
@@ -207,7 +208,7 @@ def _traces(posed: Posed, leaves: PyTree, setting: PyTree) -> dict[str, Array]:
     """Return the sum of squares of each group's rows of the Jacobian."""
     location = posed.flat(leaves)
     jacobian, _ = posed.linearised(location, setting)
-    sizes = {name: part.size for name, part in jax.eval_shape(posed.parts, location, setting).items()}
+    sizes = {name: part.size for name, part in posed.parts(location, setting).items()}
     ends = np.cumsum([*sizes.values()])[:-1].tolist()
     return {name: jnp.sum(rows**2) for name, rows in zip(sizes, jnp.split(jacobian, ends), strict=True)}
 

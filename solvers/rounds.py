@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from sciad._errors import OptionError
 
 Report = Callable[[int, float, float, float], None]  # steps, seconds, residuals trained on and least of those held out
+INTERRUPTED = "Interrupted."
 STALLED = 0.98  # of the least residual held out: rounds that do not fall below it have gained nothing
 
 
@@ -213,7 +214,7 @@ class _Search:
 
     def outcome(self) -> Outcome:
         """Return the best."""
-        ended = "Interrupted." if self.interrupted else self._ended
+        ended = INTERRUPTED if self.interrupted else self._ended
         stats = {
             "steps": self._steps,
             "rounds": self._rounds,

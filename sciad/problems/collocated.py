@@ -63,13 +63,12 @@ class Collocated(eqx.Module):
     def parts(self, location: Float[Array, " p"], setting: Setting) -> dict[str, Float[Array, " _"]]:
         """Return the weighted residuals of each group, those of the priors last where these count."""
         plain = unwrap(self.full.program(self.joined(location, setting.noise)))
-        parts = {
-            name: _weight(setting, name)
-            * jnp.ravel(
-                jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside)
-            )
-            for name, rows in setting.rows.items()
-        }
+
+        def of(name: str, rows: Rows) -> Array:
+            found = jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside)
+            return jnp.ravel(found) * _weight(setting, name)
+
+        parts = {name: of(name, rows) for name, rows in setting.rows.items()}
         of_priors = self._of_priors(location, setting)
         return parts | ({"priors": of_priors} if of_priors.size else {})
 
