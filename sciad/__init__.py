@@ -62,6 +62,8 @@ if TYPE_CHECKING:
         GaussNewton,
         LastLayer,
         LeastSquares,
+        QuasiNewton,
+        SSBroyden,
         Warmup,
     )
 
@@ -117,6 +119,8 @@ _HOMES = {
         "GaussNewton",
         "LastLayer",
         "LeastSquares",
+        "QuasiNewton",
+        "SSBroyden",
         "Warmup",
     ),
 }
@@ -167,9 +171,11 @@ __all__ = [
     "Posterior",
     "PrecisionWarning",
     "Profile",
+    "QuasiNewton",
     "Reset",
     "Robin",
     "Roles",
+    "SSBroyden",
     "SciadError",
     "Split",
     "SteadyState",

@@ -11,7 +11,9 @@ from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.last_layer import LastLayer
 from sciad.solvers.least_squares import LeastSquares
+from sciad.solvers.minimisation import QuasiNewton
 from sciad.solvers.ode import ODE, ODESolution
+from sciad.solvers.quasi_newton import SSBroyden
 from sciad.solvers.sde import SDE, SDESolution
 from sciad.solvers.steady import steady_state
 from sciad.solvers.warmup import Warmup
@@ -29,7 +31,9 @@ __all__ = [
     "LastLayer",
     "LeastSquares",
     "ODESolution",
+    "QuasiNewton",
     "SDESolution",
+    "SSBroyden",
     "Warmup",
     "steady_state",
 ]
