@@ -87,7 +87,7 @@ def descended(solver, posed=None, start=None):
 
 
 def steps_of(form, parameters, rows, number=8):
-    engine = GaussNewton(1e-15, 1e-15, form=form, scaled=False, damping=1e-2)
+    engine = GaussNewton(1e-15, 1e-15, form=form, scaled=False, damping=1e-2, iterations=200)
     solver, found = sd.Collocation(engine=engine, hold=100), []
     setting = setting_of(parameters=parameters, rows=rows, exact=False)
     for made in solver.descend(Curves(), 0.1 * jnp.ones(parameters), setting, (100, 100), None):
