@@ -1,6 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
+import os
 from typing import Any, overload
 
 import jax.numpy as jnp
@@ -49,6 +50,7 @@ def fit(
     solver: Collocation | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> FieldFit: ...
 @overload
@@ -70,6 +72,7 @@ def fit(
     starts: int | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Fit | FieldFit:
     r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
@@ -91,6 +94,9 @@ def fit(
         network is weight decay.
     key
         For drawing them, or a whole number that seeds one. Default: 0, the same starts every time.
+    checkpoint
+        Of a field: file that the program is kept in as each round begins. If it exists, the fit goes on from it, after
+        a killed process too, with the whole budget again. One linear solve needs none.
     progress
         Whether to show progress on standard error: live on a terminal, elsewhere a line every five seconds.
 
@@ -136,11 +142,15 @@ def fit(
     """
     if isinstance(problem, PDEProblem):
         if starts is not None:
-            msg = "fit(starts=...) is of an ODEProblem. A PDEProblem takes solver, priors, key and progress."
+            msg = "fit(starts=...) is of an ODEProblem. A PDEProblem takes solver, priors, key, checkpoint, progress."
             raise OptionError(msg)
         warn_if_float32("fitting a field")
         key = 0 if key is None else key
-        return fit_field(problem, program, solver=solver, priors=priors, key=key, progress=progress)
+        asked = {"priors": priors, "key": key, "checkpoint": checkpoint, "progress": progress}
+        return fit_field(problem, program, solver=solver, **asked)
+    if checkpoint is not None:
+        msg = "fit(checkpoint=...) is of a PDEProblem: a fit of an ODEProblem is made again in seconds. Leave it out."
+        raise OptionError(msg)
     if not isinstance(problem, ODEProblem):
         msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem or a PDEProblem."
         raise InputError(msg)

@@ -1,6 +1,8 @@
 """`fit` of a partial differential equation."""
 
 import functools
+from pathlib import Path
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from sciad._field_account import described, least_met
 from sciad._field_course import HELD, Course
 from sciad._penalty import Penalty
 from sciad._progress import Progress
+from sciad._stored import load, save, stored_at
 from sciad._vector import Vectorized, vectorize
 from sciad.models.networks import RandomFeatures
 from sciad.problems.collocated import Collocated, Setting
@@ -27,6 +30,14 @@ FINE = 1e-6  # of residuals without any solution: what a linear solve must reach
 HEAVY = 4e9  # bytes of a Jacobian that a dense engine may hold
 
 
+class Asked(NamedTuple):
+    """What a caller asks for, the solver apart."""
+
+    key: PRNGKeyArray | int
+    priors: bool
+    checkpoint: str | Path | None
+
+
 def fit_field(
     problem: PDEProblem,
     program: PyTree,
@@ -34,6 +45,7 @@ def fit_field(
     solver: Collocation | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> FieldFit:
     """Fit a field, and the unknown numbers of its equation, conditions and noise; see `fit`."""
@@ -45,7 +57,7 @@ def fit_field(
         raise OptionError(msg)
     with Progress(quiet=not progress, brief=True) as display:
         if isinstance(solver, Collocation):
-            return _by_steps(problem, program, solver, (key, priors), display)
+            return _by_steps(problem, program, solver, Asked(key, priors, checkpoint), display)
         linear = _linear(problem, program, key)
         if solver is not None and not linear:
             msg = "sd.LastLayer solves what is linear in the field, with no data and nothing else unknown, and this is "
@@ -55,36 +67,43 @@ def fit_field(
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
             if solver is not None or least_met(solved.held_out, solved.unsolved)[1] < FINE:
                 return solved
-        return _by_steps(problem, program, Collocation(), (key, priors), display)
+        return _by_steps(problem, program, Collocation(), Asked(key, priors, checkpoint), display)
 
 
 def _by_steps(
     problem: PDEProblem,
     program: PyTree,
     solver: Collocation,
-    asked: tuple[PRNGKeyArray | int, bool],
+    asked: Asked,
     display: Progress,
 ) -> FieldFit:
-    key, priors = asked
+    key, file = asked.key, asked.checkpoint
     whole = problem.complete(program, key)
+    if file is not None and stored_at(file).exists():
+        display.say(f"going on from {file}")
+        program = whole = load(file, whole)
     check_smooth(problem, whole)
     full = vectorize(whole)
-    posed = Collocated(full, problem, _counting(full) if priors else None)
+    posed = Collocated(full, problem, _counting(full) if asked.priors else None)
     _check_size(problem, solver.points, len(posed.places))
     _check_determined(problem, posed.full)
     untrained = posed
     if isinstance(program, PDEProgram) and program.network is not None:
         bare = PDEProgram(program.equation, None, program.values, program.noise)
         untrained = Collocated(vectorize(problem.complete(bare, key)), problem)
-    course = Course(problem, posed, solver, untrained)
+    course = Course(problem, posed, solver, untrained, None if file is None else lambda now: save(now, file))
     found = solver.solve(
         posed, posed.start, course.setting,
         lambda steps, seconds, trained, least: display.update(
             "Gauss-Newton, seconds", int(min(seconds, solver.budget)), int(solver.budget),
             f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
         rising=lambda: course.rising,
+        settled=course.settled,
     )  # fmt: skip
-    return described(problem, posed, found, course.unsolved, course.final(found.location))
+    fit = described(problem, posed, found, course.unsolved, course.final(found.location))
+    if file is not None:
+        save(fit.program, file)
+    return fit
 
 
 def _counting(full: Vectorized) -> Penalty:

@@ -122,13 +122,14 @@ class Collocation(eqx.Module):
         report: Report | None = None,
         *,
         rising: Callable[[], bool] = lambda: False,
+        settled: Callable[[Array], bool] = lambda _: True,
     ) -> Outcome:
         """Descend from `location`; ``settings(round, location)`` gives new points, round -1 those held out.
 
-        As long as the setting is `rising`, that is, becomes harder from round to round, the last is the best. Ctrl-C
-        ends it with the best so far.
+        As long as the setting is `rising`, that is, becomes harder from round to round, the last is the best. Rounds
+        without gain end it only where the best is `settled`. Ctrl-C ends it with the best so far.
         """
-        search = _Search(self, posed, settings, location, rising)
+        search = _Search(self, posed, settings, location, (rising, settled))
         try:
             while not search.over:
                 search.round(report)
@@ -142,7 +143,7 @@ class _Search:
     """The loop about the compiled steps."""
 
     def __init__(
-        self, settings: Collocation, posed: Posed, draw: Callable[..., PyTree], location: Array, rising: Any
+        self, settings: Collocation, posed: Posed, draw: Callable[..., PyTree], location: Array, asked: Any
     ) -> None:
         self._settings, self._posed, self._draw = settings, posed, draw
         self._began = time.perf_counter()
@@ -153,7 +154,7 @@ class _Search:
         )
         self._least, self._held_out, self._trained, self._of_best = np.inf, {}, np.inf, np.inf
         self._steps = self._rounds = self._idle = 0
-        self._rising = rising
+        self._rising, self._settled = asked
         self._compiling, self._ended = 0.0, ""
         self._history: list[tuple[float, ...]] = []
         self.interrupted = False
@@ -168,6 +169,8 @@ class _Search:
     def over(self) -> bool:
         """Whether to stop; why is kept."""
         settings = self._settings
+        if self._idle >= settings.patience and not self._settled(self._best):
+            self._idle = 0
         reasons = {
             "The residual on points held out is below the tolerance.": self._least <= settings.tolerance,
             "No round gained anything on points held out.": self._idle >= settings.patience,
@@ -221,6 +224,7 @@ class _Search:
             "trained": self._of_best,
             "held_out": self._least,
             "ended": ended,
+            **({"interrupted": True} if self.interrupted else {}),
         }
         return Outcome(self._best, self._held_out, np.array(self._history), stats)
 

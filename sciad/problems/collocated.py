@@ -88,6 +88,12 @@ class Collocated(eqx.Module):
         blocks.append(jax.jacfwd(self._of_priors)(location, setting))
         return jnp.concatenate(blocks), (jnp.concatenate([*parts, self._of_priors(location, setting)]), None)
 
+    def data_rows(self, location: Float[Array, " p"], setting: Setting) -> slice:
+        """Return where the data's residuals stand among all: after those of all other groups, before the priors'."""
+        (shape, _), priors = jax.eval_shape(self.residuals, location, setting), self._of_priors(location, setting)
+        end = shape.shape[0] - priors.size
+        return slice(end - len(setting.rows["data"].points) * len(self.problem.noise), end)
+
     def _of_priors(self, location: Array, setting: Setting) -> Array:
         """Return the residuals of the priors, the noise's apart, with the weight of one observation each."""
         if self.penalty is None or "data" not in setting.rows:

@@ -115,6 +115,7 @@ class PDEProblem:
         self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
         self.network = MLP if network is None else network
         check_conditions(domain, self.conditions, self.fields)
+        self.data = data
         self.observations: Scattered | None = None if data is None else scattered(data, domain, self.fields)
         self.noise = self._noises(noise)
         self.carried: dict[str, Carried] = {f: carried_by(domain, self.conditions, f) for f in self.fields}
@@ -329,12 +330,15 @@ class PDEProblem:
         InputError
             If a coordinate is missing, unknown, or no point lies in the domain; others outside are NaN.
         """
-        return self.over_grid(lambda points: np.asarray(self.evaluate(program, points)), **coordinates)
+        return self.over_grid(lambda points: np.asarray(self.evaluate(program, points)), self.fields, coordinates)
 
     def over_grid(
-        self, function: Callable[[np.ndarray], np.ndarray], **coordinates: ArrayLike | Sequence[float]
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        columns: Sequence[str],
+        coordinates: Mapping[str, ArrayLike | Sequence[float]],
     ) -> xr.Dataset:
-        """Return what a function of points, (n, d), says of each field, (n, fields), on the grid of these coordinates.
+        """Return what a function of points, (n, d), gives, (n, columns), on the grid of these coordinates.
 
         Raises
         ------
@@ -351,7 +355,7 @@ class PDEProblem:
             raise InputError(msg)
         found = np.where(inside[:, None], function(points), np.nan)
         shaped = found.reshape(*grid.shape[:-1], -1)
-        return xr.Dataset({field: (names, shaped[..., i]) for i, field in enumerate(self.fields)}, coords=axes)
+        return xr.Dataset({column: (names, shaped[..., i]) for i, column in enumerate(columns)}, coords=axes)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.fields)} on {self.domain.limits}"]
