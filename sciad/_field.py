@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Array, ArrayLike, Float
-from scipy import stats as st
 
-from sciad._errors import InputError, OptionError, counted, did_you_mean
+from sciad._errors import InputError, counted, did_you_mean
+from sciad._estimates import Estimates
 from sciad._field_errors import Spread
 from sciad._field_film import write_film
 from sciad._field_pictures import draw_field, draw_history, shown_grid
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FieldFit:
+class FieldFit(Estimates):
     """A fitted program of a partial differential equation.
 
     Attributes
@@ -168,25 +168,6 @@ class FieldFit:
             msg += "`unsolved`."
             raise InputError(msg)
         return self.spread
-
-    @property
-    def standard_errors(self) -> Float[np.ndarray, " k"]:
-        """Square roots of the covariance's diagonal."""
-        return np.sqrt(np.diag(self.covariance))
-
-    def table(self, level: float = 0.95) -> pd.DataFrame:
-        """Return estimates, standard errors and limits of confidence (normal law), a row for each unknown number."""
-        if not 0 < level < 1:
-            msg = f"table(level={level}): expected a probability between 0 and 1, such as 0.95."
-            raise OptionError(msg)
-        away = st.norm.ppf(0.5 + level / 2) * self.standard_errors
-        columns = {
-            "value": self.values,
-            "standard_error": self.standard_errors,
-            "lower": self.values - away,
-            "upper": self.values + away,
-        }
-        return pd.DataFrame(columns, index=list(self.names))
 
     def draw(self, field: str | None = None) -> "Figure":
         """Draw the field and how the residuals fell; returns the figure."""

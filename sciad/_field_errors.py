@@ -102,21 +102,29 @@ def linearised(posed: Collocated, location: Array, setting: Setting) -> Linearis
 
 
 def named(posed: Collocated) -> list[int]:
-    """Return the places in the vector of all that is a number of its own: neither a weight nor part of a function."""
+    """Return the places, among all natural numbers, of those that are neither a weight nor part of a function."""
     found, place = [], 0
     for path, site in posed.full.sites.items():
         size = int(np.prod(site.shape))
-        found += range(place, place + size) if size <= MANY and not path.startswith("network.") else []
+        found += range(place, place + size) if _told_apart(path, size) else []
         place += size
     return found
 
 
 def unsettled(posed: Collocated, about: Linearised) -> dict[str, float]:
     """Return how far the solution of the linear problem is from each estimate, by its standard error."""
-    places = {place: i for i, place in enumerate(posed.places.tolist())}
-    shares = np.abs(about.shift) / np.maximum(about.errors, np.finfo(float).tiny)
-    names = posed.full.names
-    return {names[n].removeprefix("equation."): float(shares[places[n]]) for n in named(posed) if n in places}
+    shares = np.zeros(len(posed.full.names))
+    shares[posed.places] = np.abs(about.shift) / np.maximum(about.errors, np.finfo(float).tiny)
+    return {
+        posed.full.names[place].removeprefix("equation."): float(shares[place])
+        for path, places in posed.full.places.items()
+        if _told_apart(path, places.stop - places.start) and not path.startswith("noise.")
+        for place in range(places.start, places.stop)
+    }
+
+
+def _told_apart(path: str, size: int) -> bool:
+    return size <= MANY and not path.startswith("network.")
 
 
 def spread_of(posed: Collocated, about: Linearised, location: Array, setting: Setting) -> Spread:

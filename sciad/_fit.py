@@ -21,6 +21,7 @@ from sciad._data_remarks import of_data, of_resets
 from sciad._errors import InputError, OptionError
 from sciad._field import FieldFit
 from sciad._fit_field import fit_field
+from sciad._fit_lines import LinesFit, fit_lines
 from sciad._fitted import Fit
 from sciad._key import as_key
 from sciad._precision import warn_if_float32
@@ -29,6 +30,7 @@ from sciad._regression import Natural, natural_covariance, residual_tests
 from sciad._remarks import ending, remarks
 from sciad._vector import Vectorized, vectorize
 from sciad.problems.easing import gains, horizons
+from sciad.problems.lines import MethodOfLines
 from sciad.problems.matching import gradient_matching, smooth_prediction
 from sciad.problems.ode import ODEProblem
 from sciad.problems.pde import PDEProblem
@@ -55,6 +57,10 @@ def fit(
 ) -> FieldFit: ...
 @overload
 def fit(
+    problem: MethodOfLines, program: PyTree, *, solver: LeastSquares | None = None, progress: bool = True
+) -> LinesFit: ...
+@overload
+def fit(
     problem: ODEProblem,
     program: PyTree,
     *,
@@ -65,7 +71,7 @@ def fit(
     progress: bool = True,
 ) -> Fit: ...
 def fit(
-    problem: ODEProblem | PDEProblem,
+    problem: ODEProblem | PDEProblem | MethodOfLines,
     program: PyTree,
     *,
     solver: Any = None,
@@ -74,13 +80,14 @@ def fit(
     key: PRNGKeyArray | int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Fit | FieldFit:
+) -> Fit | FieldFit | LinesFit:
     r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
 
     Parameters
     ----------
     problem
-        Data and noise: an `ODEProblem`; or a `PDEProblem`, whose field is fitted with whatever is unknown.
+        Data and noise: an `ODEProblem`; or a `PDEProblem`, whose field is fitted with whatever is unknown; or a
+        `MethodOfLines`, which simulates it.
     program
         The model (of a field, its equation), or a complete program; its values are the first start.
     solver
@@ -102,7 +109,7 @@ def fit(
 
     Returns
     -------
-    Fit or FieldFit
+    Fit, FieldFit or LinesFit
         Also where the optimisation did not converge, or no start could be evaluated: ``fit.message`` then says so, and
         is the first of ``fit.warnings``.
 
@@ -148,6 +155,13 @@ def fit(
         key = 0 if key is None else key
         asked = {"priors": priors, "key": key, "checkpoint": checkpoint, "progress": progress}
         return fit_field(problem, program, solver=solver, **asked)
+    if isinstance(problem, MethodOfLines):
+        if starts is not None or priors or checkpoint is not None:
+            msg = (
+                "fit(starts=..., priors=..., checkpoint=...): of MethodOfLines only solver and progress can be chosen."
+            )
+            raise OptionError(msg)
+        return fit_lines(problem, program, solver=solver, progress=progress)
     if checkpoint is not None:
         msg = "fit(checkpoint=...) is of a PDEProblem: a fit of an ODEProblem is made again in seconds. Leave it out."
         raise OptionError(msg)

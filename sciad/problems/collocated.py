@@ -23,19 +23,10 @@ class Setting(NamedTuple):
     weights: dict[str, Float[Array, ""]]
 
 
-class Collocated(eqx.Module):
-    r"""Residuals of a problem at collocation points, as a function of a vector, and their Jacobian.
-
-    .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
-
-    for points k of group g: the equation, a condition on a face, the data. Half their sum of squares is half the sum of
-    the groups' weighted mean squares. Where priors count, their residuals (see `sciad._penalty`) join those of the
-    data. Compiled once for each problem.
-    """
+class Parted(eqx.Module):
+    """A program's vector in two: the noise's numbers, and all others."""
 
     full: Vectorized
-    problem: PDEProblem = eqx.field(static=True)
-    penalty: Penalty | None = None
 
     @property
     def places(self) -> Int[np.ndarray, " p"]:
@@ -55,6 +46,20 @@ class Collocated(eqx.Module):
     def joined(self, location: Float[Array, " p"], noise: Float[Array, " q"]) -> Float[Array, " d"]:
         """Return the whole vector."""
         return jnp.asarray(self.full.vector).at[self.places].set(location).at[self.noisy].set(noise)
+
+
+class Collocated(Parted):
+    r"""Residuals of a problem at collocation points, as a function of a vector, and their Jacobian.
+
+    .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
+
+    for points k of group g: the equation, a condition on a face, the data. Half their sum of squares is half the sum of
+    the groups' weighted mean squares. Where priors count, their residuals (see `sciad._penalty`) join those of the
+    data. Compiled once for each problem.
+    """
+
+    problem: PDEProblem = eqx.field(static=True)
+    penalty: Penalty | None = None
 
     def residuals(self, location: Float[Array, " p"], setting: Setting) -> tuple[Float[Array, " n"], None]:
         """Return the weighted residuals of all groups, one after the other."""

@@ -280,15 +280,27 @@ class PDEProblem:
         return jnp.stack(condition.misses(u, plain.values[number], self.point(point), normal))
 
     def _of_data(self, plain: PDEProgram, point: Array, beside: tuple[Array, Array]) -> Array:
-        values, observed = beside
         u, p = self.field(plain), self.point(point)
+        return self._by_noise(
+            plain, jnp.stack([(u if len(self.fields) == 1 else u[f])(p) for f in self.fields]), *beside
+        )
+
+    def _by_noise(self, plain: PDEProgram, mean: Array, values: Array, observed: Array) -> Array:
+        """Return the residuals of one point's fields, of those that have noise; zero where not observed."""
         found = []
         for number, field in enumerate(self.fields):
             if field in plain.noise:
-                mean = (u if len(self.fields) == 1 else u[field])(p)
-                y = jnp.where(observed[number], values[number], mean)
-                found.append(jnp.where(observed[number], plain.noise[field].residual(mean, y), 0.0))
+                y = jnp.where(observed[number], values[number], mean[number])
+                found.append(jnp.where(observed[number], plain.noise[field].residual(mean[number], y), 0.0))
         return jnp.stack(found)
+
+    def standardised(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, " m"]:
+        """Return the residuals of all observations, given the fields at their points; zero where not observed."""
+        seen = self.observations
+        if seen is None:
+            return jnp.zeros(0)
+        beside = jnp.asarray(seen.values), jnp.asarray(seen.observed)
+        return jnp.ravel(jax.vmap(lambda m, *b: self._by_noise(plain, m, *b))(mean, *beside))
 
     def log_likelihood(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, ""]:
         """Return the log-likelihood of the observations, given the fields at their points; no derivative by these."""
