@@ -65,32 +65,31 @@ class Course:
         A field follows the data the more closely the freer it is; the noise is what is left for those observations
         that were not used up by that.
         """
-        setting = self._firm(location)
+        self.noise = self._best_noise(location)
         if self._problem.observations is None:
-            return setting, None
-        about = linearised(self._posed, location, setting)
-        if not self.noise.size:
-            return setting, about
-        self.noise = self._best_noise(location, about.effective)
-        setting = setting._replace(noise=jnp.asarray(self.noise))
+            return self._fresh(location, FIRM), None
+        if self.noise.size:
+            as_found = linearised(self._posed, location, self._fresh(location, 1.0))
+            self.noise = self._best_noise(location, as_found.effective)
+        setting = self._fresh(location, FIRM)
         return setting, linearised(self._posed, location, setting)
 
     def settled(self, location: Array) -> bool:
         """Whether the estimates beside data have come to rest, as far as the linear problem about them tells."""
         if self._problem.observations is None:
             return True
-        about = linearised(self._posed, location, self._firm(location))
+        self.noise = self._best_noise(location)
+        about = linearised(self._posed, location, self._fresh(location, FIRM))
         return max(unsettled(self._posed, about).values(), default=0.0) < SETTLED
 
-    def _firm(self, location: Array) -> Setting:
-        """Return a setting of new points, the noise's best numbers, and a firmer equation.
+    def _fresh(self, location: Array, firm: float) -> Setting:
+        """Return a setting of new points, with an equation so much firmer.
 
         The weight that an estimate was found with leaves room for the equation to be missed, which is no error of the
         data; so would fewer points than the network has weights.
         """
-        self.noise = self._best_noise(location)
         points = max(self._solver.points, ENOUGH * location.size)
-        return self._at(self._problem.design(points, SEEDS - 1), FIRM * self.weight)
+        return self._at(self._problem.design(points, SEEDS - 1), firm * self.weight)
 
     def setting(self, number: int, location: Array) -> Setting:
         """Return the setting of a round; -1: with points that are held out."""

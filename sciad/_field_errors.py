@@ -65,10 +65,13 @@ class Spread(eqx.Module):
 
 
 class Linearised(NamedTuple):
-    """The least-squares problem about a location, taken apart.
+    r"""The least-squares problem about a location, taken apart.
 
     `root` is that of the covariance of the location; `shift` the way to the linear problem's solution; `effective` how
-    many of the observations of each field the solution uses up: the trace of the matrix that takes them to predictions.
+    many of the observations of each field the solution uses up: the trace of :math:`2H - HH^\top`, with H the matrix
+    that takes observations to predictions.
+
+    Source: T. Hastie, R. Tibshirani and J. Friedman, *The Elements of Statistical Learning* (2009), section 7.6.
     """
 
     root: Float[np.ndarray, "p p"]
@@ -97,8 +100,8 @@ def linearised(posed: Collocated, location: Array, setting: Setting) -> Linearis
     along = left.T @ triangle[:size, size]
     shift = -root[:, : len(along)] @ along
     rows = jacobian[posed.data_rows(location, setting)] @ root
-    leverages = np.sum(rows**2, axis=1).reshape(-1, max(len(posed.problem.noise), 1))
-    return Linearised(root, shift, leverages.sum(axis=0))
+    used = 2 * np.sum(rows**2, axis=1) - np.einsum("ni,ij,nj->n", rows, rows.T @ rows, rows, optimize=True)
+    return Linearised(root, shift, used.reshape(-1, max(len(posed.problem.noise), 1)).sum(axis=0))
 
 
 def named(posed: Collocated) -> list[int]:

@@ -1,6 +1,7 @@
 """`fit` of a partial differential equation by the method of lines."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -51,7 +52,7 @@ class LinesFit(Estimates):
     stats: dict[str, Any]
     warnings: list[str]
 
-    def __call__(self, **coordinates: ArrayLike) -> xr.Dataset:
+    def __call__(self, **coordinates: ArrayLike | Sequence[float]) -> xr.Dataset:
         """Return the fields on the grid of these coordinates; see `MethodOfLines.solve`."""
         return self.problem.solve(self.program, **coordinates)
 

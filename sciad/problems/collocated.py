@@ -53,9 +53,9 @@ class Collocated(Parted):
 
     .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
 
-    for points k of group g: the equation, a condition on a face, the data. Half their sum of squares is half the sum of
-    the groups' weighted mean squares. Where priors count, their residuals (see `sciad._penalty`) join those of the
-    data. Compiled once for each problem.
+    for points k of group g, in the order of their names: the equation, a condition on a face, the data. Half their sum
+    of squares is half the sum of the groups' weighted mean squares. Where priors count, their residuals (see
+    `sciad._penalty`) join those of the data. Compiled once for each problem.
     """
 
     problem: PDEProblem = eqx.field(static=True)
@@ -67,7 +67,7 @@ class Collocated(Parted):
         parts = [
             jnp.ravel(jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside))
             * _weight(setting, name)
-            for name, rows in setting.rows.items()
+            for name, rows in sorted(setting.rows.items())
         ]
         return jnp.concatenate([*parts, self._of_priors(location, setting)]), None
 
@@ -82,7 +82,7 @@ class Collocated(Parted):
         values, slopes = self.full.values(vector), self.full.slopes(vector)
         moving = {path: value for path, value in values.items() if not path.startswith("noise.")}
         blocks, parts = [], []
-        for name, rows in setting.rows.items():
+        for name, rows in sorted(setting.rows.items()):
             at_point = jax.vmap(lambda x, beside, name=name: self._rows(values, moving, name, x, beside))
             of_leaves, found = at_point(jnp.asarray(rows.points), rows.beside)
             flat = {path: of_leaves[path].reshape(found.size, -1) for path in moving}
@@ -94,10 +94,14 @@ class Collocated(Parted):
         return jnp.concatenate(blocks), (jnp.concatenate([*parts, self._of_priors(location, setting)]), None)
 
     def data_rows(self, location: Float[Array, " p"], setting: Setting) -> slice:
-        """Return where the data's residuals stand among all: after those of all other groups, before the priors'."""
-        (shape, _), priors = jax.eval_shape(self.residuals, location, setting), self._of_priors(location, setting)
-        end = shape.shape[0] - priors.size
-        return slice(end - len(setting.rows["data"].points) * len(self.problem.noise), end)
+        """Return where the data's residuals stand among all."""
+        before = {name: rows for name, rows in setting.rows.items() if name < "data"}
+        (residuals, _), priors = (
+            jax.eval_shape(self.residuals, location, setting._replace(rows=before)),
+            self._of_priors(location, setting._replace(rows=before)),
+        )
+        start = residuals.shape[0] - priors.size
+        return slice(start, start + len(setting.rows["data"].points) * len(self.problem.noise))
 
     def _of_priors(self, location: Array, setting: Setting) -> Array:
         """Return the residuals of the priors, the noise's apart, with the weight of one observation each."""

@@ -1,6 +1,6 @@
 """A partial differential equation on a grid in space, as ordinary differential equations in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import diffrax as dfx
@@ -152,9 +152,7 @@ class MethodOfLines:
 
     # --- solving ---
 
-    def solve(
-        self, program: PyTree, *, x: ArrayLike | None = None, t: ArrayLike | None = None, **coordinates: ArrayLike
-    ) -> xr.Dataset:
+    def solve(self, program: PyTree, **coordinates: ArrayLike | Sequence[float]) -> xr.Dataset:
         """Return the fields on the grid of these coordinates, by their names; default: the nodes, and 101 times.
 
         Raises
@@ -162,8 +160,7 @@ class MethodOfLines:
         InputError
             If a coordinate is not of the problem, or outside the domain; if the equation cannot be solved.
         """
-        named = {"x": x, "t": t} | coordinates
-        asked = {name: np.unique(np.atleast_1d(np.asarray(v, float))) for name, v in named.items() if v is not None}
+        asked = {name: np.unique(np.atleast_1d(np.asarray(v, float))) for name, v in coordinates.items()}
         spans = dict(zip(self.problem.domain.coordinates, self.problem.domain.bounds, strict=True))
         for name, values in asked.items():
             if name not in spans:
