@@ -41,6 +41,7 @@ from sciad.solvers.least_squares import Estimate, LeastSquares, Path, Way, best_
 
 DOUBT = 0.01  # p-value of a test of the residuals below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
+TRIES = 4  # places about each minimum on the way of a growing horizon
 EXACT = 1e-6  # the same share, below which a curve follows the data beyond doubt, however the rest may look
 
 
@@ -185,7 +186,7 @@ def fit(
     # A nudge goes from datum to datum, and knows nothing of what happens between them, nor of what a delay remembers.
     nudges = [Way(parts.nudged, *gains(problem))] if problem.smooth else []
     path = Path(
-        [*nudges, Way(parts.shortened, *horizons(problem))],
+        [*nudges, Way(parts.shortened, *horizons(problem), tries=TRIES)],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
         exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),
