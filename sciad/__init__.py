@@ -52,7 +52,21 @@ if TYPE_CHECKING:
         gradient_matching,
         multiple_shooting,
     )
-    from sciad.solvers import DDE, HMC, NUTS, ODE, SDE, Collocation, GaussNewton, LastLayer, LeastSquares, Warmup
+    from sciad.solvers import (
+        DDE,
+        HMC,
+        NUTS,
+        ODE,
+        SDE,
+        Collocation,
+        Descent,
+        GaussNewton,
+        LastLayer,
+        LeastSquares,
+        QuasiNewton,
+        SSBroyden,
+        Warmup,
+    )
 
 _HOMES = {
     "sciad._cores": ("use_cores",),
@@ -103,9 +117,12 @@ _HOMES = {
         "ODE",
         "SDE",
         "Collocation",
+        "Descent",
         "GaussNewton",
         "LastLayer",
         "LeastSquares",
+        "QuasiNewton",
+        "SSBroyden",
         "Warmup",
     ),
 }
@@ -123,6 +140,7 @@ __all__ = [
     "Box",
     "Cloud",
     "Collocation",
+    "Descent",
     "Dirichlet",
     "Discovery",
     "Disk",
@@ -156,9 +174,11 @@ __all__ = [
     "Posterior",
     "PrecisionWarning",
     "Profile",
+    "QuasiNewton",
     "Reset",
     "Robin",
     "Roles",
+    "SSBroyden",
     "SciadError",
     "Split",
     "SteadyState",

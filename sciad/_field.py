@@ -164,8 +164,8 @@ class FieldFit(Estimates):
 
     def _spread(self) -> Spread:
         if self.spread is None:
-            msg = "There are no data, and so no errors by chance. How well the equation is met: `held_out`, beside "
-            msg += "`unsolved`."
+            msg = "There are no data, or too many weights, and so no errors by chance. How well the equation is met: "
+            msg += "`held_out`, beside `unsolved`."
             raise InputError(msg)
         return self.spread
 

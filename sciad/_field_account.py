@@ -9,7 +9,7 @@ from sciad._field_errors import Linearised, named, spread_of, unsettled
 from sciad._regression import Natural
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem
-from sciad.solvers.collocation import Outcome
+from sciad.solvers.rounds import Outcome
 
 WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
 POOR, BENT = 1e-3, 1e-5  # residuals on points held out by those at the start, that are told; and if they are also
@@ -22,6 +22,7 @@ TIGHTENING = (
 MOVING = 0.5  # standard errors that an estimate is away from the linear problem's solution, from which it is told
 RESTLESS = "Estimates would still move if the fit went on"
 LONGER = "Give more time (sd.Collocation(budget=...)), or more points."
+ERRORLESS = "The network has too many weights for standard errors, which need a dense Jacobian: take a smaller one."
 UNMET = "The equation or a condition is not met beside the data"
 CONTRADICTION = (
     "Either the two contradict each other, so that the equation, a condition or a unit is wrong, or the fit needs more "
@@ -53,6 +54,8 @@ def described(
     known = named(posed)
     away = {} if about is None else {n: share for n, share in unsettled(posed, about).items() if share > MOVING}
     covariance, told, spread = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved, away), None
+    if problem.observations is not None and setting is not None and about is None:
+        told.append(ERRORLESS)
     names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
     if setting is not None and about is not None:
         spread = spread_of(posed, about, found.location, setting)

@@ -11,9 +11,10 @@ from jaxtyping import Array
 from sciad._field_errors import Linearised, linearised, unsettled
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem, PDEProgram, Rows
-from sciad.solvers.collocation import Collocation, judged
+from sciad.solvers.collocation import HEAVY
 from sciad.solvers.least_squares import best_noise
 from sciad.solvers.points import by_residual
+from sciad.solvers.rounds import AbstractRounds, judged
 
 HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
@@ -42,12 +43,12 @@ class Course:
         self,
         problem: PDEProblem,
         posed: Collocated,
-        solver: Collocation,
+        solver: AbstractRounds,
         untrained: Collocated,
         keep: Callable[[PDEProgram], object] | None = None,
     ) -> None:
         self._problem, self._posed, self._solver = problem, posed, solver
-        self._watching = [each for each in (solver.watch, keep) if each is not None]
+        self._keep, self._before = keep, 0
         self.noise = _first_noise(problem, posed)
         rows = problem.design(solver.points, HELD)
         self.units = dict.fromkeys(rows, 1.0)
@@ -59,6 +60,12 @@ class Course:
         self._patience = PATIENCE
         self.rising = self._share < 1.0 or problem.observations is not None
 
+    def hand_over(self, solver: AbstractRounds, rounds: int) -> None:
+        """Go on with another solver, after so many rounds of the last."""
+        self._solver, self._before = solver, self._before + rounds
+        if not solver.growing:
+            self._share = 1.0
+
     def final(self, location: Array) -> tuple[Setting, Linearised | None]:
         """Return the setting that errors are taken by, and what it is like about the location; None without data.
 
@@ -66,7 +73,7 @@ class Course:
         that were not used up by that.
         """
         self.noise = self._best_noise(location)
-        if self._problem.observations is None:
+        if self._problem.observations is None or self.too_large:
             return self._fresh(location, FIRM), None
         if self.noise.size:
             as_found = linearised(self._posed, location, self._fresh(location, 1.0))
@@ -74,9 +81,15 @@ class Course:
         setting = self._fresh(location, FIRM)
         return setting, linearised(self._posed, location, setting)
 
+    @property
+    def too_large(self) -> bool:
+        """Whether the network has too many weights for a dense Jacobian, and so for errors."""
+        size = self._posed.places.size
+        return 8.0 * size * (max(self._solver.points, ENOUGH * size) + 2 * size) > HEAVY
+
     def settled(self, location: Array) -> bool:
         """Whether the estimates beside data have come to rest, as far as the linear problem about them tells."""
-        if self._problem.observations is None:
+        if self._problem.observations is None or self.too_large:
             return True
         self.noise = self._best_noise(location)
         about = linearised(self._posed, location, self._fresh(location, FIRM))
@@ -96,8 +109,10 @@ class Course:
         problem, solver = self._problem, self._solver
         if number < 0:
             return self._at(problem.design(solver.points, HELD), self.weight)
-        for watch in self._watching:
-            watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
+        number += self._before
+        for watch in (solver.watch, self._keep):
+            if watch is not None:
+                watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
         if number > 0 and self._share < 1.0:
             self._grow(location)
         rows = self._until_now(problem.design(solver.points, number * SEEDS))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, overload
 
 import jax.numpy as jnp
@@ -35,9 +36,9 @@ from sciad.problems.matching import gradient_matching, smooth_prediction
 from sciad.problems.ode import ODEProblem
 from sciad.problems.pde import PDEProblem
 from sciad.problems.separation import Separation
-from sciad.solvers.collocation import Collocation
 from sciad.solvers.last_layer import LastLayer
 from sciad.solvers.least_squares import Estimate, LeastSquares, Path, Way, best_noise
+from sciad.solvers.rounds import AbstractRounds
 
 DOUBT = 0.01  # p-value of a test of the residuals below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
@@ -50,7 +51,7 @@ def fit(
     problem: PDEProblem,
     program: PyTree,
     *,
-    solver: Collocation | LastLayer | None = None,
+    solver: AbstractRounds | Sequence[AbstractRounds] | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -92,8 +93,9 @@ def fit(
     program
         The model (of a field, its equation), or a complete program; its values are the first start.
     solver
-        Settings of the optimisation: `LeastSquares`; for a field `Collocation`, or `LastLayer`, which
-        is the default where the equation is linear and nothing else unknown.
+        Settings of the optimisation: `LeastSquares`; for a field `Collocation`, `QuasiNewton`, `Descent`, several of
+        these in a list, each from where the last ended, or `LastLayer`, which is the default where the equation is
+        linear and nothing else unknown.
     starts
         Further starts tried, drawn from the priors; default: the solver's.
     priors

@@ -1,8 +1,9 @@
 """`fit` of a partial differential equation."""
 
 import functools
-from pathlib import Path
-from typing import NamedTuple
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,12 +23,12 @@ from sciad.models.networks import RandomFeatures
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem, PDEProgram, Rows
 from sciad.problems.pde_checks import check_smooth
-from sciad.solvers.collocation import Collocation
+from sciad.solvers.collocation import HEAVY, Collocation
 from sciad.solvers.last_layer import LastLayer
+from sciad.solvers.rounds import AbstractRounds, Outcome, one_after_the_other
 
 FEW, PROBES, LINEAR = 3, 16, 1e-9  # features and points by which linearity is tested, and the departure from it
 FINE = 1e-6  # of residuals without any solution: what a linear solve must reach to be taken
-HEAVY = 4e9  # bytes of a Jacobian that a dense engine may hold
 
 
 class Asked(NamedTuple):
@@ -35,29 +36,28 @@ class Asked(NamedTuple):
 
     key: PRNGKeyArray | int
     priors: bool
-    checkpoint: str | Path | None
+    checkpoint: str | os.PathLike[str] | None
 
 
 def fit_field(
     problem: PDEProblem,
     program: PyTree,
     *,
-    solver: Collocation | LastLayer | None = None,
+    solver: AbstractRounds | Sequence[AbstractRounds] | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int = 0,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> FieldFit:
     """Fit a field, and the unknown numbers of its equation, conditions and noise; see `fit`."""
-    if not isinstance(solver, Collocation | LastLayer | None):
-        msg = f"fit(solver={type(solver).__name__}): a PDEProblem is solved by sd.Collocation or sd.LastLayer."
-        raise OptionError(msg)
+    rounds = _rounds(solver)
     if priors and problem.observations is None:
         msg = "fit(priors=True): priors count beside data, and there are none. Give `data`, or leave `priors` out."
         raise OptionError(msg)
     with Progress(quiet=not progress, brief=True) as display:
-        if isinstance(solver, Collocation):
-            return _by_steps(problem, program, solver, Asked(key, priors, checkpoint), display)
+        if rounds:
+            return _by_steps(problem, program, rounds, Asked(key, priors, checkpoint), display)
+        assert isinstance(solver, LastLayer | None)
         linear = _linear(problem, program, key)
         if solver is not None and not linear:
             msg = "sd.LastLayer solves what is linear in the field, with no data and nothing else unknown, and this is "
@@ -67,13 +67,26 @@ def fit_field(
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
             if solver is not None or least_met(solved.held_out, solved.unsolved)[1] < FINE:
                 return solved
-        return _by_steps(problem, program, Collocation(), Asked(key, priors, checkpoint), display)
+        return _by_steps(problem, program, [Collocation()], Asked(key, priors, checkpoint), display)
+
+
+def _rounds(solver: Any) -> list[AbstractRounds]:
+    """Return the solvers that work in rounds, in their order; none for a linear solve, or where none is given."""
+    if isinstance(solver, LastLayer | None):
+        return []
+    found = [*solver] if isinstance(solver, list | tuple) else [solver]
+    wrong = [type(each).__name__ for each in found if not isinstance(each, AbstractRounds)]
+    if wrong or not found:
+        msg = f"fit(solver={wrong[0] if wrong else solver}): a PDEProblem is solved by sd.Collocation or sd.LastLayer, "
+        msg += "by sd.Descent or sd.QuasiNewton, or by a list of these (sd.LastLayer apart), one after the other."
+        raise OptionError(msg)
+    return found
 
 
 def _by_steps(
     problem: PDEProblem,
     program: PyTree,
-    solver: Collocation,
+    solvers: list[AbstractRounds],
     asked: Asked,
     display: Progress,
 ) -> FieldFit:
@@ -85,25 +98,39 @@ def _by_steps(
     check_smooth(problem, whole)
     full = vectorize(whole)
     posed = Collocated(full, problem, _counting(full) if asked.priors else None)
-    _check_size(problem, solver.points, len(posed.places))
+    for solver in solvers:
+        _check_size(problem, solver, len(posed.places))
     _check_determined(problem, posed.full)
     untrained = posed
     if isinstance(program, PDEProgram) and program.network is not None:
         bare = PDEProgram(program.equation, None, program.values, program.noise)
         untrained = Collocated(vectorize(problem.complete(bare, key)), problem)
-    course = Course(problem, posed, solver, untrained, None if file is None else lambda now: save(now, file))
-    found = solver.solve(
-        posed, posed.start, course.setting,
-        lambda steps, seconds, trained, least: display.update(
-            "Gauss-Newton, seconds", int(min(seconds, solver.budget)), int(solver.budget),
-            f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
-        rising=lambda: course.rising,
-        settled=course.settled,
-    )  # fmt: skip
+    course = Course(problem, posed, solvers[0], untrained, None if file is None else lambda now: save(now, file))
+    found = _one_after_the_other(posed, course, solvers, display)
     fit = described(problem, posed, found, course.unsolved, course.final(found.location))
     if file is not None:
         save(fit.program, file)
     return fit
+
+
+def _one_after_the_other(
+    posed: Collocated, course: Course, solvers: list[AbstractRounds], display: Progress
+) -> Outcome:
+    outcomes: list[Outcome] = []
+    for solver in solvers:
+        if outcomes:
+            course.hand_over(solver, outcomes[-1].stats["rounds"])
+        outcomes.append(solver.solve(
+            posed, outcomes[-1].location if outcomes else posed.start, course.setting,
+            lambda steps, seconds, trained, least, solver=solver: display.update(
+                f"{type(solver).__name__}, seconds", int(min(seconds, solver.budget)), int(solver.budget),
+                f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
+            rising=lambda: course.rising,
+            settled=course.settled,
+        ))  # fmt: skip
+        if "interrupted" in outcomes[-1].stats:
+            break
+    return one_after_the_other(solvers, outcomes)
 
 
 def _counting(full: Vectorized) -> Penalty:
@@ -116,7 +143,7 @@ def _counting(full: Vectorized) -> Penalty:
 def _by_last_layer(
     problem: PDEProblem, program: PyTree, solver: LastLayer, key: PRNGKeyArray | int, display: Progress
 ) -> FieldFit:
-    _check_size(problem, solver.points, solver.width)
+    _check_size(problem, solver, solver.width)
     noise = np.zeros(0)
 
     def pose(scales: np.ndarray, width: int) -> tuple[Collocated, Array]:
@@ -173,10 +200,11 @@ def _check_determined(problem: PDEProblem, full: Vectorized) -> None:
         raise InputError(msg)
 
 
-def _check_size(problem: PDEProblem, points: int, parameters: int) -> None:
-    rows = sum(len(rows.points) for rows in problem.design(points, 0).values())
-    needed = 8.0 * parameters * (rows + 2 * parameters)
+def _check_size(problem: PDEProblem, solver: AbstractRounds | LastLayer, parameters: int) -> None:
+    rows = sum(len(rows.points) for rows in problem.design(solver.points, 0).values())
+    needed = solver.memory(rows, parameters)
     if needed > HEAVY:
-        msg = f"{parameters} parameters at {rows} points need {needed / 1e9:.0f} GB for dense Gauss-Newton. Take a "
-        msg += "smaller network, or fewer points: `points` of the solver."
+        msg = f"{parameters} parameters at {rows} points need {needed / 1e9:.0f} GB of matrices for "
+        msg += f"sd.{type(solver).__name__}. Take a smaller network, fewer `points`, sd.Collocation() with its own "
+        msg += "engine, which forms no matrix that is too large, or sd.Descent()."
         raise InputError(msg)

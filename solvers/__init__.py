@@ -6,11 +6,14 @@ if __name__ != "sciad.solvers":
 
 from sciad.solvers.collocation import Collocation
 from sciad.solvers.delay import DDE
+from sciad.solvers.descent import Descent
 from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.hamiltonian import HMC, NUTS, AbstractKernel
 from sciad.solvers.last_layer import LastLayer
 from sciad.solvers.least_squares import LeastSquares
+from sciad.solvers.minimisation import QuasiNewton
 from sciad.solvers.ode import ODE, ODESolution
+from sciad.solvers.quasi_newton import SSBroyden
 from sciad.solvers.sde import SDE, SDESolution
 from sciad.solvers.steady import steady_state
 from sciad.solvers.warmup import Warmup
@@ -23,11 +26,14 @@ __all__ = [
     "SDE",
     "AbstractKernel",
     "Collocation",
+    "Descent",
     "GaussNewton",
     "LastLayer",
     "LeastSquares",
     "ODESolution",
+    "QuasiNewton",
     "SDESolution",
+    "SSBroyden",
     "Warmup",
     "steady_state",
 ]

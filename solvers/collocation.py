@@ -1,8 +1,8 @@
-"""Least squares on points that are exchanged now and then, judged on points that are never trained on."""
+"""Damped Gauss-Newton on points that are exchanged now and then."""
 
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,43 +11,13 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
-from sciad._errors import OptionError
-from sciad.solvers.gauss_newton import GaussNewton, Reached
+from sciad.solvers.gauss_newton import Form, GaussNewton, Reached, bytes_of
+from sciad.solvers.rounds import AbstractRounds, Made, Posed, check_settings
 
-Report = Callable[[int, float, float, float], None]  # steps, seconds, residuals trained on and least of those held out
-STALLED = 0.98  # of the least residual held out: rounds that do not fall below it have gained nothing
-
-
-@runtime_checkable
-class Posed(Protocol):
-    """What a problem must offer; all of it is compiled by the solver."""
-
-    def residuals(self, location: Any, setting: Any) -> Any:
-        """Return residuals and None."""
-        ...
-
-    def linearised(self, location: Any, setting: Any) -> Any:
-        """Return their Jacobian, and residuals and None."""
-        ...
-
-    def root_mean_squares(self, location: Any, setting: Any) -> Any:
-        """Return the root mean square of each group's residuals."""
-        ...
+HEAVY = 4e9  # bytes of matrices that a dense form may hold
 
 
-class Outcome(NamedTuple):
-    """Where a collocation ended: the location of the least residual on points held out, and how it came there.
-
-    `history` has a row for each round: steps, seconds, root mean squares of the residuals trained on and held out.
-    """
-
-    location: Float[Array, " p"]
-    held_out: dict[str, float]
-    history: Float[np.ndarray, "rounds 4"]
-    stats: dict[str, Any]
-
-
-class Collocation(eqx.Module):
+class Collocation(AbstractRounds):
     """Damped Gauss-Newton on quasi-random points, held for a while and then drawn anew.
 
     Parameters
@@ -73,7 +43,9 @@ class Collocation(eqx.Module):
     watch
         Called with the program as each round begins: to draw it, or to keep it.
     engine
-        The least-squares solver of the steps.
+        The least-squares solver of the steps. Of the form ``"auto"``, which is the default's, it solves the normal
+        equations, or in the residuals where there are fewer of these than parameters (``"dual"``), or without a matrix
+        where that one would hold more than 4 GB (``"iterative"``).
     """
 
     points: int = eqx.field(static=True)
@@ -101,132 +73,37 @@ class Collocation(eqx.Module):
         watch: Callable[[Any], object] | None = None,
         engine: GaussNewton | None = None,
     ) -> None:
-        if growing < 0:
-            msg = f"Collocation(growing={growing}): expected a number of parts, or 0."
-            raise OptionError(msg)
-        counts = {"points": points, "hold": hold, "max_steps": max_steps, "patience": patience}
-        for name, value in {**counts, "budget": budget}.items():
-            if not value > 0:
-                msg = f"Collocation({name}={value}): expected a positive number."
-                raise OptionError(msg)
+        positive = {"points": points, "hold": hold, "max_steps": max_steps, "patience": patience, "budget": budget}
+        check_settings("Collocation", positive, growing)
         self.points, self.hold, self.budget, self.max_steps = points, hold, float(budget), max_steps
         self.growing, self.watch = growing, watch
         self.adaptive, self.tolerance, self.patience = adaptive, float(tolerance), patience
-        self.engine = GaussNewton(1e-15, 1e-15, form="normal", scaled=False) if engine is None else engine
+        self.engine = GaussNewton(1e-15, 1e-15, scaled=False) if engine is None else engine
 
-    def solve(
-        self,
-        posed: Posed,
-        location: Float[Array, " p"],
-        settings: Callable[[int, Float[Array, " p"]], PyTree],
-        report: Report | None = None,
-        *,
-        rising: Callable[[], bool] = lambda: False,
-        settled: Callable[[Array], bool] = lambda _: True,
-    ) -> Outcome:
-        """Descend from `location`; ``settings(round, location)`` gives new points, round -1 those held out.
+    def form(self, rows: int, parameters: int) -> Form:
+        """Return the form of the engine for so many residuals and parameters."""
+        if self.engine.form != "auto":
+            return self.engine.form
+        dense: Form = "normal" if parameters <= rows else "dual"
+        return dense if self.engine.scaled or bytes_of(dense, rows, parameters) <= HEAVY else "iterative"
 
-        As long as the setting is `rising`, that is, becomes harder from round to round, the last is the best. Rounds
-        without gain end it only where the best is `settled`. Ctrl-C ends it with the best so far.
-        """
-        search = _Search(self, posed, settings, location, (rising, settled))
-        try:
-            while not search.over:
-                search.round(report)
-        except KeyboardInterrupt:
-            search.interrupted = True
-            search.judge()
-        return search.outcome()
+    def memory(self, rows: int, parameters: int) -> float:
+        """Return the bytes of the Jacobian and of what is made of it."""
+        return bytes_of(self.form(rows, parameters), rows, parameters)
 
-
-class _Search:
-    """The loop about the compiled steps."""
-
-    def __init__(
-        self, settings: Collocation, posed: Posed, draw: Callable[..., PyTree], location: Array, asked: Any
-    ) -> None:
-        self._settings, self._posed, self._draw = settings, posed, draw
-        self._began = time.perf_counter()
-        self._location, self._best, self._damping = (
-            location,
-            location,
-            jnp.asarray(settings.engine.damping, location.dtype),
-        )
-        self._least, self._held_out, self._trained, self._of_best = np.inf, {}, np.inf, np.inf
-        self._steps = self._rounds = self._idle = 0
-        self._rising, self._settled = asked
-        self._compiling, self._ended = 0.0, ""
-        self._history: list[tuple[float, ...]] = []
-        self.interrupted = False
-        self.judge()
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.perf_counter() - self._began
-
-    @property
-    def over(self) -> bool:
-        """Whether to stop; why is kept."""
-        settings = self._settings
-        if self._idle >= settings.patience and not self._settled(self._best):
-            self._idle = 0
-        reasons = {
-            "The residual on points held out is below the tolerance.": self._least <= settings.tolerance,
-            "No round gained anything on points held out.": self._idle >= settings.patience,
-            "The budget of seconds was spent.": self.seconds >= settings.budget,
-            "The greatest number of steps was made.": self._steps >= settings.max_steps,
-        }
-        self._ended = next((reason for reason, true in reasons.items() if true), "")
-        return bool(self._ended)
-
-    def round(self, report: Report | None) -> None:
-        """Descend on new points for as long as they are held."""
-        settings, engine = self._settings, self._settings.engine
-        setting = self._draw(self._rounds, self._location)
-        state = _begun(engine, self._posed, self._location, setting, self._damping)
-        hold = max(settings.hold // 2, 1) if self._rising() else settings.hold
-        limit = self._steps + 4 * hold
-        while not bool(state.done) and int(state.accepted) <= hold and self._steps < limit:
-            self._location, state = _stepped(engine, self._posed, self._location, setting, state)
-            self._steps += 1
-            if self._steps == 1:
-                self._compiling = self.seconds
-            if report is not None:
-                report(self._steps, self.seconds, _root(state), self._least)
-            if self.seconds >= settings.budget:
-                break
-        self._damping = jnp.minimum(state.damping, engine.damping)
-        self._trained = _root(state)
-        self._rounds += 1
-        self.judge()
-
-    def judge(self) -> None:
-        """Hold the location against points never trained on."""
-        setting = self._draw(-1, self._location)
-        found = {name: float(value) for name, value in judged(self._posed, self._location, setting).items()}
-        now = float(np.sqrt(sum((float(setting.weights[name]) * value) ** 2 for name, value in found.items())))
-        self._history.append((self._steps, self.seconds, self._trained, now))
-        rising = self._rising()
-        self._idle = 0 if rising or now < STALLED * self._least else self._idle + 1
-        if rising or now < self._least:
-            self._best, self._least, self._held_out, self._of_best = self._location, now, found, self._trained
-
-    def outcome(self) -> Outcome:
-        """Return the best."""
-        ended = "Interrupted." if self.interrupted else self._ended
-        stats = {
-            "steps": self._steps,
-            "rounds": self._rounds,
-            "seconds": self.seconds,
-            "compile_seconds": self._compiling,
-            "rising": self._rising(),
-            "trained": self._of_best,
-            "held_out": self._least,
-            "ended": ended,
-            **({"interrupted": True} if self.interrupted else {}),
-        }
-        return Outcome(self._best, self._held_out, np.array(self._history), stats)
+    def descend(
+        self, posed: Posed, location: Float[Array, " p"], setting: PyTree, steps: tuple[int, int], kept: Any
+    ) -> Iterator[Made]:
+        """Make damped Gauss-Newton steps; the damping is kept."""
+        residuals, _ = jax.eval_shape(posed.residuals, location, setting)
+        engine = dataclasses.replace(self.engine, form=self.form(residuals.size, location.size))
+        state = _begun(engine, posed, location, setting, kept)
+        hold, _ = steps
+        made = 0
+        while not bool(state.done) and int(state.accepted) <= hold and made < 4 * hold:
+            location, state = _stepped(engine, posed, location, setting, state)
+            made += 1
+            yield Made(location, _root(state), made, jnp.minimum(state.damping, engine.damping))
 
 
 def _root(state: Any) -> float:
@@ -234,11 +111,11 @@ def _root(state: Any) -> float:
 
 
 @eqx.filter_jit
-def _begun(engine: GaussNewton, posed: Posed, location: Array, setting: PyTree, damping: Array) -> Any:
+def _begun(engine: GaussNewton, posed: Posed, location: Array, setting: PyTree, damping: Array | None) -> Any:
     options = {"jac": posed.linearised}
     residuals, nothing = jax.eval_shape(posed.residuals, location, setting)
     state = engine.init(posed.residuals, location, setting, options, residuals, nothing, frozenset())
-    return eqx.tree_at(lambda s: s.damping, state, damping)
+    return state if damping is None else eqx.tree_at(lambda s: s.damping, state, damping)
 
 
 def _stepped(engine: GaussNewton, posed: Posed, location: Array, setting: PyTree, state: Any) -> tuple[Array, Any]:
@@ -283,9 +160,3 @@ def _advanced(
     engine: GaussNewton, posed: Posed, setting: PyTree, state: Any, reached: Reached, judged: tuple[Array, Array]
 ) -> Any:
     return engine.advance(posed.residuals, reached.flat, setting, {}, state, reached, judged)
-
-
-@eqx.filter_jit
-def judged(posed: Posed, location: Array, setting: PyTree) -> PyTree:
-    """Return the root mean square of each group's residuals."""
-    return posed.root_mean_squares(location, setting)

@@ -11,12 +11,14 @@ method*, IMM-REP-1999-05 (1999); M. K. Transtrum and J. P. Sethna, *Improvements
 for nonlinear least-squares minimization*, arXiv:1201.5885 (2012).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
@@ -25,12 +27,14 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 from sciad._errors import InputError, OptionError, choose
 from sciad._text import is_concrete
 
-Form = Literal["auto", "primal", "dual", "normal"]
+Form = Literal["auto", "primal", "dual", "normal", "iterative"]
 GREATEST = 1e24  # damping beyond which no step descends
 FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
 PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
 FLAT = 1e-3  # share of `rtol` below which a slope counts as none, however short the steps
 PASSES = 4  # solutions of a step between bounds, each with more entries held
+SIGNS = 64  # random vectors by which the size of a Jacobian is told that is never formed; exact up to so many residuals
+EXACT = 1e-14  # relative tolerance of iterative solves, which are cut short by their number of iterations as a rule
 BEND = 0.75  # of the step's length in units of D: the greatest acceleration that is trusted
 
 
@@ -44,6 +48,13 @@ class Linear(NamedTuple):
     def cost(self) -> Scalar:
         """Half the sum of squares."""
         return 0.5 * jnp.sum(self.residuals**2)
+
+
+class _Maps(NamedTuple):
+    """A Jacobian by what it does: to changes of the parameters, and transposed to residuals."""
+
+    forward: Callable[[Array], Array]
+    back: Callable[[Array], Array]
 
 
 class _Model(NamedTuple):
@@ -112,7 +123,11 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         ``"primal"`` solves by a QR decomposition in the parameters; ``"dual"`` by a Cholesky decomposition in the
         residuals, for many more parameters than residuals; ``"auto"`` takes what is smaller. ``"normal"`` solves the
         normal equations in the parameters by a Cholesky decomposition and one refinement through J: fewer
-        operations than QR, and less exact where columns of J nearly depend on each other.
+        operations than QR, and less exact where columns of J nearly depend on each other. ``"iterative"`` forms no
+        Jacobian at all: steps are found by LSMR on products with J and its transpose, for many residuals and
+        parameters both. It needs ``scaled=False``.
+    iterations
+        Greatest number of LSMR's iterations for a step of the form ``"iterative"``; a step cut short is a shorter one.
 
     Notes
     -----
@@ -147,6 +162,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     acceleration: bool = eqx.field(static=True)
     scaled: bool = eqx.field(static=True)
     form: Form = eqx.field(static=True)
+    iterations: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -158,14 +174,18 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         acceleration: bool = True,
         scaled: bool = True,
         form: Form | str = "auto",
+        iterations: int = 200,
     ) -> None:
-        for name, value in {"rtol": rtol, "atol": atol, "damping": damping}.items():
+        for name, value in {"rtol": rtol, "atol": atol, "damping": damping, "iterations": iterations}.items():
             if not value > 0:
                 msg = f"GaussNewton({name}={value}): expected a positive number."
                 raise OptionError(msg)
         self.rtol, self.atol, self.norm, self.damping = rtol, atol, norm, damping
         self.acceleration, self.scaled = acceleration, scaled
-        self.form = choose("form", form, get_args(Form))
+        self.form, self.iterations = choose("form", form, get_args(Form)), iterations
+        if self.form == "iterative" and scaled:
+            msg = "GaussNewton(form='iterative') knows no lengths of columns. Give scaled=False."
+            raise OptionError(msg)
 
     def init(
         self,
@@ -190,7 +210,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         return _State(
             first=jnp.array(True),
             model=_Model(
-                Linear(jnp.zeros(n, dtype), jnp.zeros((n, p), dtype)),
+                Linear(jnp.zeros(n, dtype), jnp.zeros((0 if self.form == "iterative" else n, p), dtype)),
                 jnp.zeros(p, dtype),
                 jnp.zeros((p, p) if self.form == "normal" else (0, 0), dtype),
             ),
@@ -232,6 +252,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         """Return the point tried, with the linear model there, or all of it but the product."""
         _, unravel = ravel_pytree(y)
         tried = self.tried(y, options, state)
+        if self.form == "iterative":
+            found, pull, aux = jax.vjp(lambda flat: _flattened(fn, unravel, flat, args), tried, has_aux=True)
+            return Reached(tried, state.model._replace(at=Linear(found, state.at.jacobian), slope=pull(found)[0]), aux)
         at, aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
         new = self.form == "normal" and product
         square = at.jacobian.T @ at.jacobian if new else state.model.product
@@ -262,14 +285,16 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         """Prepare the step to be tried next: from the point reached, after what was gained, and whether it counts."""
         (flat, model, aux), (ratio, accept) = reached, judged
         _, unravel = ravel_pytree(y)
-        at, lengths = model.at, self._lengths(model.at.jacobian, state)
+        at = model.at
         damping, growth = _damped(accept, ratio, state)
 
         def residuals(flat: Array) -> Array:
-            return ravel_pytree(fn(unravel(flat), args)[0])[0]
+            return _flattened(fn, unravel, flat, args)[0]
 
+        maps = self._maps(residuals, flat, at)
+        lengths = self._lengths(at.jacobian, maps, state)
         limits = _bounds(options, y, flat), _whole(options.get("reach", jnp.inf), y, flat)
-        step, predicted, trusted, flatness = self._step(residuals, flat, model, lengths, damping, limits)
+        step, predicted, trusted, flatness = self._step(residuals, flat, (model, maps), lengths, damping, limits)
         still = accept & ~state.first & (state.damping < 1.0) & self._still(flat, state.step, at, state.at)
         rounding = jnp.finfo(flat.dtype).eps * at.cost
         # Nothing is left to gain if a step that is hardly damped promises nothing, or the slope is flat. If neither, a
@@ -316,21 +341,29 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         stats = {"residuals": state.at.residuals, "jacobian": state.at.jacobian, "num_accepted_steps": state.accepted}
         return y, state.aux, stats
 
-    def _lengths(self, jacobian: Array, state: _State) -> Array:
+    def _maps(self, residuals: Callable[[Array], Array], flat: Array, at: Linear) -> _Maps:
+        if self.form == "iterative":
+            _, forward = jax.linearize(residuals, flat)
+            transposed = jax.linear_transpose(forward, flat)
+            return _Maps(forward, lambda u: transposed(u)[0])
+        return _Maps(lambda v: at.jacobian @ v, lambda u: u @ at.jacobian)
+
+    def _lengths(self, jacobian: Array, maps: _Maps, state: _State) -> Array:
         """Return the diagonal of D."""
         if self.scaled:
             return jnp.maximum(FORGET * state.lengths, jnp.linalg.norm(jacobian, axis=0))
-        return jax.lax.cond(
-            state.first,
-            lambda: jnp.full_like(state.lengths, jnp.linalg.norm(jacobian) / np.sqrt(max(jacobian.shape[1], 1))),
-            lambda: state.lengths,
-        )
+
+        def average() -> Array:
+            size = _size(maps, state.at.residuals) if self.form == "iterative" else jnp.linalg.norm(jacobian)
+            return jnp.full_like(state.lengths, size / np.sqrt(max(state.lengths.size, 1)))
+
+        return jax.lax.cond(state.first, average, lambda: state.lengths)
 
     def _step(
         self,
         residuals: Callable[[Array], Array],
         flat: Array,
-        model: _Model,
+        linear: tuple[_Model, _Maps],
         lengths: Array,
         damping: Array,
         limits: tuple[tuple[Array, Array] | None, Array],
@@ -340,14 +373,12 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         Last, the flatness ``‖g‖² / (‖r‖² + atol²/rtol)`` of the slope g along the free directions, in units of D: the
         share of the cost that steps along single columns could still gain, unless it is next to nothing.
         """
+        (model, maps), p = linear, flat.size
         at = model.at
         if not flat.size:
             return flat, jnp.zeros_like(at.cost), jnp.array(True), jnp.zeros_like(at.cost)
         scale = jnp.where(lengths > 0, lengths, 1.0)
-        jacobian, slope = at.jacobian, model.slope / scale
-        n, p = jacobian.shape
-        primal = p <= n if self.form == "auto" else self.form == "primal"
-        prepare = _normal if self.form == "normal" else _primal if primal else _dual
+        slope, prepare = model.slope / scale, self._prepare(at.residuals.size, p, maps)
         bounds, reach = limits
         low, high = (jnp.full(p, -jnp.inf), jnp.full(p, jnp.inf)) if bounds is None else bounds
         low, high = jnp.maximum(low - flat, -reach) * scale, jnp.minimum(high - flat, reach) * scale
@@ -358,9 +389,9 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         else:
             ulps = 4 * jnp.finfo(flat.dtype).eps * jnp.abs(flat) * scale  # a step may end so short of a bound
             outwards = ((low >= -ulps) & (slope > 0)) | ((high <= ulps) & (slope < 0))
-            straight, held = _within(prepare, (model, scale), outwards, damping, (low, high))
+            straight, held = _within(prepare, (model, maps, scale), outwards, damping, (low, high))
             solve = prepare(model, scale, damping, held)
-        change = jacobian @ (straight / scale)
+        change = maps.forward(straight / scale)
         predicted = at.cost - 0.5 * jnp.sum((at.residuals + change) ** 2)
         flatness = jnp.sum(jnp.where(outwards, 0.0, slope) ** 2) / (2 * at.cost + self.atol**2 / self.rtol)
         if not self.acceleration:
@@ -372,6 +403,13 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         bent = bent if bounds is None else jnp.clip(bent, low, high)
         return jnp.where(trusted, bent, straight) / scale, predicted, trusted, flatness
 
+    def _prepare(self, n: int, p: int, maps: _Maps) -> Callable[..., Callable[[Array], Array]]:
+        """Return what prepares a step for so many residuals and parameters."""
+        if self.form == "iterative":
+            return functools.partial(_iterative, maps, self.iterations)
+        form = ("primal" if p <= n else "dual") if self.form == "auto" else self.form
+        return {"primal": _primal, "dual": _dual, "normal": _normal}[form]
+
     def _still(self, flat: Array, step: Array, at: Linear, before: Linear) -> Array:
         """Whether parameters and residuals moved less than the tolerances."""
 
@@ -382,20 +420,20 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
 
 
 def _within(
-    prepare: Callable, linear: tuple[_Model, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
+    prepare: Callable, linear: tuple[_Model, _Maps, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
 
     Those that a step leads beyond a bound are held on it, and the others solved for again.
     """
-    model, scale = linear
-    (residuals, jacobian), (low, high) = model.at, bounds
+    model, maps, scale = linear
+    residuals, (low, high) = model.at.residuals, bounds
 
     def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         step, held = carry
         fixed = jnp.where(held, step, 0.0)
         solve = prepare(model, scale, damping, held)
-        free = solve(residuals + jacobian @ (fixed / scale))
+        free = solve(residuals + maps.forward(fixed / scale))
         whole = jnp.where(held, fixed, free)
         inside = jnp.clip(whole, low, high)
         return inside, held | (inside != whole)
@@ -421,11 +459,46 @@ def _primal(model: _Model, scale: Array, damping: Scalar, held: Array | None) ->
 
 
 def _dual(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``."""
+    """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``, refined once."""
     jacobian = _free(model.at.jacobian / scale[None], held)
     kernel = jacobian @ jacobian.T + damping * jnp.eye(len(jacobian), dtype=jacobian.dtype)
     factor = jax.scipy.linalg.cho_factor(kernel)
-    return lambda residuals: -jax.scipy.linalg.cho_solve(factor, residuals) @ jacobian
+
+    def solve(residuals: Array) -> Array:
+        weights = jax.scipy.linalg.cho_solve(factor, residuals)
+        weights = weights + jax.scipy.linalg.cho_solve(factor, residuals - kernel @ weights)
+        return -weights @ jacobian
+
+    return solve
+
+
+def _iterative(
+    maps: _Maps, iterations: int, model: _Model, scale: Array, damping: Scalar, held: Array | None
+) -> Callable[[Array], Array]:
+    """Return the step as a function of the residuals, by LSMR on ``(J, √μ) d = (-r, 0)``, from products with J alone.
+
+    Source: D. C.-L. Fong and M. Saunders, *LSMR: An iterative algorithm for sparse least-squares problems*, SIAM J.
+    Sci. Comput. 33 (2011).
+    """
+    del model
+    free = 1.0 / scale if held is None else jnp.where(held, 0.0, 1.0 / scale)
+    operator = lx.FunctionLinearOperator(
+        lambda v: (maps.forward(v * free), jnp.sqrt(damping) * v), jax.ShapeDtypeStruct(scale.shape, scale.dtype)
+    )
+    solver = lx.LSMR(rtol=EXACT, atol=EXACT, conlim=1e16, max_steps=iterations)
+
+    def solve(residuals: Array) -> Array:
+        return lx.linear_solve(operator, (-residuals, jnp.zeros_like(scale)), solver, throw=False).value
+
+    return solve
+
+
+def _size(maps: _Maps, residuals: Array) -> Scalar:
+    """Return the Frobenius norm of J, exact or from random signs s: the mean of ``‖Jᵀs‖²`` is its square."""
+    if residuals.size <= SIGNS:
+        return jnp.sqrt(jnp.sum(jax.vmap(maps.back)(jnp.eye(residuals.size, dtype=residuals.dtype)) ** 2))
+    signs = jax.random.rademacher(jax.random.key(0), (SIGNS, residuals.size), residuals.dtype)
+    return jnp.sqrt(jnp.mean(jax.lax.map(lambda s: jnp.sum(maps.back(s) ** 2), signs)))
 
 
 def _normal(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
@@ -450,6 +523,28 @@ def _free(jacobian: Array, held: Array | None) -> Array:
     return jacobian if held is None else jnp.where(held[None], 0.0, jacobian)
 
 
+def bytes_of(form: Form, n: int, p: int) -> float:
+    """Return the bytes that a step takes in double precision, with n residuals and p parameters.
+
+    Examples
+    --------
+    >>> [round(bytes_of(form, 3000, 50_000) / 1e9, 1) for form in ("normal", "dual", "iterative")]
+    [41.2, 2.5, 0.0]
+    """
+    numbers = {
+        "primal": n * p + 2 * (n + p) * p,
+        "dual": 2 * n * p + 2 * n * n,
+        "normal": n * p + 2 * p * p,
+        "iterative": 10 * (n + p),
+    }
+    return 8.0 * numbers[("primal" if p <= n else "dual") if form == "auto" else form]
+
+
+def _flattened(fn: Callable, unravel: Callable, flat: Array, args: PyTree) -> tuple[Array, PyTree]:
+    out, aux = fn(unravel(flat), args)
+    return ravel_pytree(out)[0], aux
+
+
 def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode: Any) -> tuple[Linear, PyTree]:
     """Return residuals and Jacobian by one evaluation, and the function's auxiliary output."""
     if not isinstance(mode, str):
@@ -457,8 +552,7 @@ def _linearised(fn: Callable, unravel: Callable, flat: Array, args: PyTree, mode
         return Linear(residuals, jacobian), aux
 
     def function(flat: Array) -> tuple[Array, tuple[Array, PyTree]]:
-        out, aux = fn(unravel(flat), args)
-        residuals, _ = ravel_pytree(out)
+        residuals, aux = _flattened(fn, unravel, flat, args)
         return residuals, (residuals, aux)
 
     jacobian, (residuals, aux) = (jax.jacfwd if mode == "fwd" else jax.jacrev)(function, has_aux=True)(flat)

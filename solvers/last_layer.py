@@ -12,7 +12,8 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from sciad._errors import OptionError
-from sciad.solvers.collocation import Outcome, Posed, judged
+from sciad.solvers.gauss_newton import bytes_of
+from sciad.solvers.rounds import Outcome, Posed, judged
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of all coordinates, tried first
 FACTORS = (0.25, 0.5, 2.0, 4.0)  # for each coordinate in turn, tried then
@@ -51,6 +52,10 @@ class LastLayer(eqx.Module):
                 msg = f"LastLayer({name}={value}): expected a positive number."
                 raise OptionError(msg)
         self.width, self.points = width, points
+
+    def memory(self, rows: int, parameters: int) -> float:
+        """Return the bytes of the Jacobian and of what is made of it."""
+        return bytes_of("normal", rows, parameters)
 
     def solve(
         self,

@@ -63,13 +63,38 @@ class Collocated(Parted):
 
     def residuals(self, location: Float[Array, " p"], setting: Setting) -> tuple[Float[Array, " n"], None]:
         """Return the weighted residuals of all groups, one after the other."""
+        return jnp.concatenate([*self.parts(location, setting).values()]), None
+
+    def parts(self, location: Float[Array, " p"], setting: Setting) -> dict[str, Float[Array, " _"]]:
+        """Return the weighted residuals of each group, those of the priors last where these count."""
         plain = unwrap(self.full.program(self.joined(location, setting.noise)))
-        parts = [
-            jnp.ravel(jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside))
-            * _weight(setting, name)
-            for name, rows in sorted(setting.rows.items())
-        ]
-        return jnp.concatenate([*parts, self._of_priors(location, setting)]), None
+
+        def of(name: str, rows: Rows) -> Array:
+            found = jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside)
+            return jnp.ravel(found) * _weight(setting, name)
+
+        parts = {name: of(name, rows) for name, rows in sorted(setting.rows.items())}
+        of_priors = self._of_priors(location, setting)
+        return parts | ({"priors": of_priors} if of_priors.size else {})
+
+    def leaves(self, location: Float[Array, " p"]) -> dict[str, Array]:
+        """Return the unconstrained numbers of each leaf, the noise's apart, in its shape and by its path."""
+        whole = self.joined(location, jnp.asarray(self.full.vector)[self.noisy])
+        shapes = {path: site.bijection.inverse_shape(site.shape) for path, site in self.full.sites.items()}
+        moving = {path: place for path, place in self.full.places.items() if not path.startswith("noise.")}
+        return {path: whole[place].reshape(shapes[path]) for path, place in moving.items()}
+
+    def flat(self, leaves: dict[str, Array]) -> Float[Array, " p"]:
+        """Return the location that `leaves` makes such numbers of."""
+        return jnp.concatenate([jnp.ravel(leaves[path]) for path in self.full.places if path in leaves])
+
+    def times(self, setting: Setting) -> Float[Array, " n"] | None:
+        """Return the times of the equation's points, from 0 to 1; None where there are no initial values."""
+        if self.problem.time is None:
+            return None
+        column = self.problem.domain.coordinates.index(self.problem.time)
+        first, last = self.problem.domain.bounds[column]
+        return (jnp.asarray(setting.rows["equation"].points)[:, column] - first) / (last - first)
 
     def linearised(
         self, location: Float[Array, " p"], setting: Setting
@@ -95,12 +120,8 @@ class Collocated(Parted):
 
     def data_rows(self, location: Float[Array, " p"], setting: Setting) -> slice:
         """Return where the data's residuals stand among all."""
-        before = {name: rows for name, rows in setting.rows.items() if name < "data"}
-        (residuals, _), priors = (
-            jax.eval_shape(self.residuals, location, setting._replace(rows=before)),
-            self._of_priors(location, setting._replace(rows=before)),
-        )
-        start = residuals.shape[0] - priors.size
+        shapes = jax.eval_shape(self.parts, location, setting)
+        start = sum(part.shape[0] for name, part in shapes.items() if name in setting.rows and name < "data")
         return slice(start, start + len(setting.rows["data"].points) * len(self.problem.noise))
 
     def _of_priors(self, location: Array, setting: Setting) -> Array:
