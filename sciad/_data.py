@@ -26,6 +26,7 @@ def read(
     units: Mapping[str, str] | None = None,
     missing: Missing | str = "error",
     sort: bool = False,
+    rows: bool = False,
     time_unit: TimeUnit | str | None = None,
     format: Format | str | None = None,
 ) -> xr.Dataset:
@@ -48,6 +49,9 @@ def read(
         problems to leave out. Absent combinations of several coordinates are missing values too.
     sort
         Whether to sort by an unsorted coordinate, which is otherwise an error.
+    rows
+        Whether each row of a table is a place of its own, in any order, as where a field was observed at scattered
+        points: variables and coordinates then lie along ``row``, and no grid is made.
     time_unit
         Turns coordinates that are dates into numbers of this unit since the first date, which is kept as
         ``attrs["origin"]``. A year has 365.25 days. By default dates stay dates; problems need numbers.
@@ -85,9 +89,14 @@ def read(
         msg = f"`coords` is {coords!r}. Expected the name of at least one coordinate."
         raise InputError(msg)
     kind = find_format(path, format)
-    load = _from_arrays if kind in ("netcdf", "zarr") else from_table
-    data = load(path, kind, names, variables, missing)
-    data = _checked_coords(data, names, sort=sort, time_unit=time_unit)
+    if kind in ("netcdf", "zarr"):
+        if rows:
+            msg = f"rows=True is of tables, and {path.name} holds arrays. Leave it out, or open it with xarray."
+            raise InputError(msg)
+        data = _from_arrays(path, kind, names, variables, missing)
+    else:
+        data = from_table(path, kind, names, variables, missing, rows=rows)
+    data = _checked_coords(data, names, sort=sort, rows=rows, time_unit=time_unit)
     data = _checked_values(data, missing)
     check_names("units", units or {}, data.variables)
     for name, unit in (units or {}).items():
@@ -151,7 +160,7 @@ def _from_arrays(
 # Checks that both share
 
 
-def _checked_coords(data: xr.Dataset, names: list[str], *, sort: bool, time_unit: str | None) -> xr.Dataset:
+def _checked_coords(data: xr.Dataset, names: list[str], *, sort: bool, rows: bool, time_unit: str | None) -> xr.Dataset:
     dated = [name for name in names if data[name].dtype.kind == "M"]
     if time_unit is not None and not dated:
         msg = f"time_unit={time_unit!r}, but none of the coordinates {names} holds dates. Remove `time_unit`."
@@ -166,30 +175,36 @@ def _checked_coords(data: xr.Dataset, names: list[str], *, sort: bool, time_unit
         if np.any(np.isnan(values)) or (values.dtype.kind == "f" and np.any(np.isinf(values))):
             msg = f"Coordinate {name!r} holds NaN or infinite values. Expected finite ones. Remove those entries."
             raise InputError(msg)
-        steps = np.diff(values)
-        zero = np.zeros((), steps.dtype)
-        if np.any(steps < zero):
-            if not sort:
-                first = int(np.argmax(steps < zero))
-                msg = (
-                    f"Coordinate {name!r} is not sorted: {values[first]} comes before {values[first + 1]}. "
-                    "Expected increasing values. Sort the file, or pass `sort=True`."
-                )
-                raise InputError(msg)
-            data = data.sortby(name)
-        if np.any(np.diff(data[name].values) == zero):
-            msg = f"Coordinate {name!r} repeats a value. Expected each once. Average, or name a further coordinate."
-            raise InputError(msg)
+        data = data if rows else _ordered(data, name, sort=sort)
         if time_unit is not None and name in dated:
             data = _numbered(data, name, time_unit)
     return data
 
 
+def _ordered(data: xr.Dataset, name: str, *, sort: bool) -> xr.Dataset:
+    values = data[name].values
+    steps = np.diff(values)
+    zero = np.zeros((), steps.dtype)
+    if np.any(steps < zero):
+        if not sort:
+            first = int(np.argmax(steps < zero))
+            msg = (
+                f"Coordinate {name!r} is not sorted: {values[first]} comes before {values[first + 1]}. "
+                "Expected increasing values. Sort the file, or pass `sort=True`."
+            )
+            raise InputError(msg)
+        data = data.sortby(name)
+    if np.any(np.diff(data[name].values) == zero):
+        msg = f"Coordinate {name!r} repeats a value. Expected each once. Average, or name a further coordinate."
+        raise InputError(msg)
+    return data
+
+
 def _numbered(data: xr.Dataset, name: str, unit: str) -> xr.Dataset:
     dates = data[name].values
-    elapsed = (dates - dates[0]) / np.timedelta64(1, "s") / _SECONDS[unit]
-    attrs = {**data[name].attrs, "units": unit, "origin": str(dates[0])}
-    return data.assign_coords({name: (name, elapsed, attrs)})
+    elapsed = (dates - dates.min()) / np.timedelta64(1, "s") / _SECONDS[unit]
+    attrs = {**data[name].attrs, "units": unit, "origin": str(dates.min())}
+    return data.assign_coords({name: (data[name].dims, elapsed, attrs)})
 
 
 def _checked_values(data: xr.Dataset, missing: str) -> xr.Dataset:

@@ -1,18 +1,24 @@
 """A fitted field: what a `PDEProblem` and an equation came to."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Array, ArrayLike, Float
-from scipy import stats as st
 
-from sciad._errors import InputError, OptionError, counted
+from sciad._errors import InputError, counted, did_you_mean
+from sciad._estimates import Estimates
 from sciad._field_errors import Spread
-from sciad._field_pictures import draw_field, draw_history
+from sciad._field_film import write_film
+from sciad._field_pictures import draw_field, draw_history, shown_grid
 from sciad._roles import unwrap
 from sciad.problems.pde import PDEProblem, PDEProgram
 
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FieldFit:
+class FieldFit(Estimates):
     """A fitted program of a partial differential equation.
 
     Attributes
@@ -39,7 +45,9 @@ class FieldFit:
     history
         A row for each round of points: ``steps``, ``seconds``, and root mean squares ``trained`` and ``held_out``.
     stats
-        Steps, rounds, seconds, and how it ended.
+        Steps, rounds, seconds, how it ended, and whether the problem is ``solved``: the equation and each condition
+        met to a thousandth of what they are missed by without a solution; beside data to a tenth, with the equation at
+        its full weight.
     warnings
         What a reader must know, in plain words.
     """
@@ -109,42 +117,96 @@ class FieldFit:
             If there are no data, or a coordinate is missing, unknown, or lies outside the domain.
         """
         spread = self._spread()
-        return self.problem.over_grid(lambda points: spread.over(self.problem.evaluate, points), **coordinates)
+        problem = self.problem
+        return problem.over_grid(lambda points: spread.over(problem.evaluate, points), problem.fields, coordinates)
+
+    def equation_residual(self, **coordinates: ArrayLike | Sequence[float]) -> xr.DataArray:
+        """Return by how much the equation is missed on the grid of these coordinates; see `FieldFit.__call__`.
+
+        Of several equations, the root of the sum of squares.
+
+        Raises
+        ------
+        InputError
+            If a coordinate is missing, unknown, or lies outside the domain.
+        """
+        return self.problem.over_grid(self._missed, ("residual",), coordinates)["residual"]
+
+    def _missed(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 1"]:
+        residual = self.problem.residual("equation")
+        of_all = eqx.filter_jit(lambda plain, points: jax.vmap(residual, (None, 0, None))(plain, points, None))
+        return np.linalg.norm(np.asarray(of_all(unwrap(self.program), jnp.asarray(points))), axis=1, keepdims=True)
+
+    @property
+    def residuals(self) -> xr.Dataset:
+        """Standardised residuals of the data along ``observation``, each by its noise; NaN where not observed.
+
+        Raises
+        ------
+        InputError
+            If there are no data.
+        """
+        problem, seen = self.problem, self.problem.observations
+        if seen is None:
+            msg = "There are no observations, and so no residuals of data. Those of the equation: `equation_residual`."
+            raise InputError(msg)
+        points, beside = problem.observed["data"]
+        residual = problem.residual("data")
+        of_all = eqx.filter_jit(lambda plain, points, beside: jax.vmap(residual, (None, 0, 0))(plain, points, beside))
+        found = np.asarray(of_all(unwrap(self.program), jnp.asarray(points), jax.tree.map(jnp.asarray, beside)))
+        there = [number for number, field in enumerate(problem.fields) if field in problem.noise]
+        columns = {
+            problem.fields[number]: ("observation", np.where(seen.observed[:, number], found[:, i], np.nan))
+            for i, number in enumerate(there)
+        }
+        places = {n: ("observation", column) for n, column in zip(problem.domain.coordinates, points.T, strict=True)}
+        return xr.Dataset(columns, coords=places)
 
     def _spread(self) -> Spread:
         if self.spread is None:
-            msg = "There are no data, and so no errors by chance. How well the equation is met: `held_out`, beside "
-            msg += "`unsolved`."
+            msg = "There are no data, or too many weights, and so no errors by chance. How well the equation is met: "
+            msg += "`held_out`, beside `unsolved`."
             raise InputError(msg)
         return self.spread
-
-    @property
-    def standard_errors(self) -> Float[np.ndarray, " k"]:
-        """Square roots of the covariance's diagonal."""
-        return np.sqrt(np.diag(self.covariance))
-
-    def table(self, level: float = 0.95) -> pd.DataFrame:
-        """Return estimates, standard errors and limits of confidence (normal law), a row for each unknown number."""
-        if not 0 < level < 1:
-            msg = f"table(level={level}): expected a probability between 0 and 1, such as 0.95."
-            raise OptionError(msg)
-        away = st.norm.ppf(0.5 + level / 2) * self.standard_errors
-        columns = {
-            "value": self.values,
-            "standard_error": self.standard_errors,
-            "lower": self.values - away,
-            "upper": self.values + away,
-        }
-        return pd.DataFrame(columns, index=list(self.names))
 
     def draw(self, field: str | None = None) -> "Figure":
         """Draw the field and how the residuals fell; returns the figure."""
         import matplotlib.pyplot as plt
 
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.2), layout="constrained")
-        draw_field(left, self, self.problem.fields[0] if field is None else field)
+        draw_field(left, self(**shown_grid(self.problem.domain))[self._named(field)])
         draw_history(right, self.history)
         return figure
+
+    def animate(
+        self, path: str | os.PathLike[str], *, over: str = "t", field: str | None = None, frames: int = 60
+    ) -> Path:
+        """Write a film of the field and of what the equation is missed by, as a GIF: a frame for each value of `over`.
+
+        Parameters
+        ----------
+        path
+            Name of the file, which ends in ``.gif``.
+        over
+            The coordinate that passes. Of the others the first, or the first two, are shown, the rest in the middle.
+        field
+            Which field; default: the first.
+        frames
+            How many.
+
+        Raises
+        ------
+        InputError
+            If there is no such coordinate or field, or no other coordinate.
+        """
+        return write_film(self, path, over, self._named(field), frames)
+
+    def _named(self, field: str | None) -> str:
+        fields = self.problem.fields
+        if field is not None and field not in fields:
+            msg = f"There is no field {field!r}. {did_you_mean(field, fields)}"
+            raise InputError(msg)
+        return fields[0] if field is None else field
 
     @property
     def message(self) -> str:

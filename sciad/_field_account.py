@@ -5,14 +5,13 @@ import numpy as np
 import pandas as pd
 
 from sciad._field import FieldFit
-from sciad._field_errors import spread_of
+from sciad._field_errors import Linearised, named, spread_of, unsettled
 from sciad._regression import Natural
 from sciad.problems.collocated import Collocated, Setting
 from sciad.problems.pde import PDEProblem
 from sciad.solvers.rounds import Outcome
 
 WIDE = 2.0  # error of a number in unconstrained units (of a logarithm, as a rule) that leaves it undetermined
-MANY = 20  # numbers of one array in the equation, from which it is a function, and not told number by number
 POOR, BENT = 1e-3, 1e-5  # residuals on points held out by those at the start, that are told; and if they are also
 APART = 10.0  # times larger than those trained on
 MISSED = 0.1  # a residual beside data, by that at the start, that is told
@@ -20,6 +19,10 @@ TIGHTENING = (
     "The equation was still being tightened when the fit ended: estimates lean on the data too much, and their errors "
     "are too small. Give more time: sd.Collocation(budget=...)."
 )
+MOVING = 0.5  # standard errors that an estimate is away from the linear problem's solution, from which it is told
+RESTLESS = "Estimates would still move if the fit went on"
+LONGER = "Give more time (sd.Collocation(budget=...)), or more points."
+ERRORLESS = "The network has too many weights for standard errors, which need a dense Jacobian: take a smaller one."
 UNMET = "The equation or a condition is not met beside the data"
 CONTRADICTION = (
     "Either the two contradict each other, so that the equation, a condition or a unit is wrong, or the fit needs more "
@@ -36,23 +39,26 @@ def described(
     posed: Collocated,
     found: Outcome,
     unsolved: dict[str, float],
-    setting: Setting | None = None,
+    final: tuple[Setting, Linearised | None] | None = None,
 ) -> FieldFit:
     """Return what was found, with the covariance of unknown numbers, and what a reader must know.
 
-    `unsolved` are the residuals of each group without any solution; `setting` is that of the last round, if there are
-    rounds.
+    `unsolved` are the residuals of each group without any solution; `final` is the setting that errors are taken by, if
+    there are rounds, and what it is like about the solution, beside data.
     """
+    setting, about = (None, None) if final is None else final
     noise = jnp.zeros(0) if setting is None else setting.noise
     vector = np.asarray(posed.joined(found.location, noise))
     natural = Natural(posed.full, lambda path: path.removeprefix("equation."))
     program, values, slopes = natural.at(vector)
-    told_apart = {path for path, site in posed.full.sites.items() if np.prod(site.shape) <= MANY}
-    known = [i for i, path in enumerate(_paths(posed)) if not path.startswith("network.") and path in told_apart]
-    covariance, told, spread = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved), None
+    known = named(posed)
+    away = {} if about is None else {n: share for n, share in unsettled(posed, about).items() if share > MOVING}
+    covariance, told, spread = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved, away), None
+    if problem.observations is not None and setting is not None and about is None:
+        told.append(ERRORLESS)
     names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
-    if setting is not None and problem.observations is not None:
-        spread = spread_of(posed, found.location, setting)
+    if setting is not None and about is not None:
+        spread = spread_of(posed, about, found.location, setting)
         covariance = slopes @ spread.root @ spread.root.T @ slopes.T
         told += _undetermined(names, slopes, spread.errors_of(np.eye(vector.size)))
     return FieldFit(
@@ -65,14 +71,9 @@ def described(
         held_out=found.held_out,
         unsolved=unsolved,
         history=pd.DataFrame(found.history, columns=["steps", "seconds", "trained", "held_out"]),
-        stats=found.stats,
+        stats=found.stats | {"solved": not away and _solved(found, unsolved)},
         warnings=told,
     )
-
-
-def _paths(posed: Collocated) -> list[str]:
-    """Return the path of the leaf that each natural number belongs to."""
-    return [path for path, site in posed.full.sites.items() for _ in range(int(np.prod(site.shape)))]
 
 
 def least_met(held_out: dict[str, float], unsolved: dict[str, float]) -> tuple[str, float]:
@@ -85,19 +86,27 @@ def least_met(held_out: dict[str, float], unsolved: dict[str, float]) -> tuple[s
     return worst, shares.get(worst, 0.0)
 
 
+def _solved(found: Outcome, unsolved: dict[str, float]) -> bool:
+    beside_data = "data" in found.held_out
+    share = least_met(found.held_out, unsolved)[1]
+    return share <= MISSED and not found.stats.get("rising", False) if beside_data else share <= POOR
+
+
 def _undetermined(names: tuple[str, ...], slopes: np.ndarray, errors: np.ndarray) -> list[str]:
     """Return a warning for each number whose error, in unconstrained units, is a factor of e² or more."""
     wide = [name for name, slope in zip(names, slopes, strict=True) if errors[np.argmax(np.abs(slope))] > WIDE]
     return [f"The data do not determine {name}: fix it, add data, or bound it." for name in wide]
 
 
-def _warnings(found: Outcome, unsolved: dict[str, float]) -> list[str]:
-    """Return what makes the answer doubtful."""
+def _warnings(found: Outcome, unsolved: dict[str, float], away: dict[str, float]) -> list[str]:
+    """Return what makes the answer doubtful; some estimates may be `away` from rest, by so many standard errors."""
     stats = found.stats
     worst, share = least_met(found.held_out, unsolved)
     fell = f"{worst}: residuals on points held out fell only from {unsolved[worst]:.2g} to {found.held_out[worst]:.2g}"
     if "data" in found.held_out:
-        return [TIGHTENING] * stats.get("rising", False) + [f"{UNMET}, {fell}. {CONTRADICTION}"] * (share > MISSED)
+        moving = ", ".join(f"{name} by {share:.1f} of its standard errors" for name, share in away.items())
+        told = [TIGHTENING] if stats.get("rising", False) else [f"{RESTLESS}: {moving}. {LONGER}"] if away else []
+        return told + [f"{UNMET}, {fell}. {CONTRADICTION}"] * (share > MISSED)
     told = [f"The problem is not solved, {fell}. {MORE}"] * (share > POOR)
     apart = stats["held_out"] / stats["trained"] if stats["trained"] > 0 else 0.0
     if share > BENT and apart > APART:

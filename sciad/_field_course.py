@@ -1,13 +1,17 @@
 """What changes from round to round while a field is fitted: points, noise, and the equation's weight beside data."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from sciad._field_errors import Linearised, linearised, unsettled
 from sciad.problems.collocated import Collocated, Setting
-from sciad.problems.pde import PDEProblem, Rows
+from sciad.problems.pde import PDEProblem, PDEProgram, Rows
+from sciad.solvers.collocation import HEAVY
 from sciad.solvers.least_squares import best_noise
 from sciad.solvers.points import by_residual
 from sciad.solvers.rounds import AbstractRounds, judged
@@ -19,6 +23,8 @@ WEIGHTS = (0.1, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the equation beside data, both b
 FIRM, ENOUGH = 10.0, 4  # in the covariance: the equation's weight by the last one, points by the network's weights
 MET = 1e-3  # of the equation's residual without a solution: what is left where the span of time may grow
 PATIENCE = 10  # rounds after which it grows all the same
+SETTLED = 0.3  # standard errors that estimates may still be away from the solution of the linear problem
+LEAST_FREE = 0.1  # of the observations: what is left for the noise at least
 FIRST_NOISE = 0.1  # of the scatter of the data
 
 
@@ -29,18 +35,27 @@ class Course:
     The weight compares the equation's residual, by that at the start, with the misfit of the data by the size of the
     field, whatever the noise: were it to fall as the noise does, a network could follow the data alone, and all noise
     would be taken for signal. The start is that of the problem posed with a network that is `untrained`: one that has
-    been fitted before says nothing of how large residuals are.
+    been fitted before says nothing of how large residuals are. As each round begins, the program is handed to the
+    solver's `watch`, and to `keep`.
     """
 
-    def __init__(self, problem: PDEProblem, posed: Collocated, solver: AbstractRounds, untrained: Collocated) -> None:
+    def __init__(
+        self,
+        problem: PDEProblem,
+        posed: Collocated,
+        solver: AbstractRounds,
+        untrained: Collocated,
+        keep: Callable[[PDEProgram], object] | None = None,
+    ) -> None:
         self._problem, self._posed, self._solver = problem, posed, solver
+        self._keep, self._before = keep, 0
         self.noise = _first_noise(problem, posed)
         rows = problem.design(solver.points, HELD)
         self.units = dict.fromkeys(rows, 1.0)
         found = judged(untrained, untrained.start, self._at(rows, 1.0))
         self.unsolved = {name: float(size) for name, size in found.items()}
         self.units = {name: size if name != "data" and size > 0 else 1.0 for name, size in self.unsolved.items()}
-        self.weight, self._before = 1.0, 0
+        self.weight = 1.0
         self._share = 1.0 if not solver.growing or problem.time is None else 1.0 / solver.growing
         self._patience = PATIENCE
         self.rising = self._share < 1.0 or problem.observations is not None
@@ -51,15 +66,43 @@ class Course:
         if not solver.growing:
             self._share = 1.0
 
-    def final(self, location: Array) -> Setting:
-        """Return the setting that errors are taken by: new points, the noise's best numbers, and a firmer equation.
+    def final(self, location: Array) -> tuple[Setting, Linearised | None]:
+        """Return the setting that errors are taken by, and what it is like about the location; None without data.
+
+        A field follows the data the more closely the freer it is; the noise is what is left for those observations
+        that were not used up by that.
+        """
+        self.noise = self._best_noise(location)
+        if self._problem.observations is None or self.too_large:
+            return self._fresh(location, FIRM), None
+        if self.noise.size:
+            as_found = linearised(self._posed, location, self._fresh(location, 1.0))
+            self.noise = self._best_noise(location, as_found.effective)
+        setting = self._fresh(location, FIRM)
+        return setting, linearised(self._posed, location, setting)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the network has too many weights for a dense Jacobian, and so for errors."""
+        size = self._posed.places.size
+        return 8.0 * size * (max(self._solver.points, ENOUGH * size) + 2 * size) > HEAVY
+
+    def settled(self, location: Array) -> bool:
+        """Whether the estimates beside data have come to rest, as far as the linear problem about them tells."""
+        if self._problem.observations is None or self.too_large:
+            return True
+        self.noise = self._best_noise(location)
+        about = linearised(self._posed, location, self._fresh(location, FIRM))
+        return max(unsettled(self._posed, about).values(), default=0.0) < SETTLED
+
+    def _fresh(self, location: Array, firm: float) -> Setting:
+        """Return a setting of new points, with an equation so much firmer.
 
         The weight that an estimate was found with leaves room for the equation to be missed, which is no error of the
         data; so would fewer points than the network has weights.
         """
-        self.noise = self._best_noise(location)
         points = max(self._solver.points, ENOUGH * location.size)
-        return self._at(self._problem.design(points, SEEDS - 1), FIRM * self.weight)
+        return self._at(self._problem.design(points, SEEDS - 1), firm * self.weight)
 
     def setting(self, number: int, location: Array) -> Setting:
         """Return the setting of a round; -1: with points that are held out."""
@@ -67,8 +110,9 @@ class Course:
         if number < 0:
             return self._at(problem.design(solver.points, HELD), self.weight)
         number += self._before
-        if solver.watch is not None:
-            solver.watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
+        for watch in (solver.watch, self._keep):
+            if watch is not None:
+                watch(self._posed.full.program(self._posed.joined(location, jnp.asarray(self.noise))))
         if number > 0 and self._share < 1.0:
             self._grow(location)
         rows = self._until_now(problem.design(solver.points, number * SEEDS))
@@ -105,16 +149,32 @@ class Course:
             for name, group in rows.items()
         }
 
-    def _best_noise(self, location: Array) -> np.ndarray:
+    def _best_noise(self, location: Array, effective: np.ndarray | None = None) -> np.ndarray:
         if not self.noise.size or self._problem.observations is None:
             return self.noise
         predictions = eqx.filter_jit(self._posed.predictions)(location, self._at(self._problem.observed, 1.0))
+        if effective is not None:
+            predictions = jnp.asarray(_freed(self._problem, np.asarray(predictions), effective))
         best = best_noise(self._posed.noise_loss, self.noise, predictions)
         return best.noise if best.settled else self.noise
 
     def _at(self, rows: dict[str, Rows], weight: float) -> Setting:
         weights = {name: jnp.asarray(1.0 if name == "data" else weight / self.units[name]) for name in rows}
         return Setting(jax.tree.map(jnp.asarray, rows), jnp.asarray(self.noise), weights)
+
+
+def _freed(problem: PDEProblem, predictions: np.ndarray, effective: np.ndarray) -> np.ndarray:
+    """Return predictions as far from the observations as if these had not been used up: by √(n / (n - effective))."""
+    seen, freed = problem.observations, predictions.copy()
+    assert seen is not None
+    fields = [number for number, field in enumerate(problem.fields) if field in problem.noise]
+    for number, used in zip(fields, effective, strict=True):
+        there = seen.observed[:, number]
+        factor = np.sqrt(there.sum() / max(there.sum() - used, LEAST_FREE * there.sum()))
+        y, mean = seen.values[there, number], predictions[there, number]
+        positive = problem.noise[problem.fields[number]].positive
+        freed[there, number] = y * (mean / y) ** factor if positive else y + factor * (mean - y)
+    return freed
 
 
 def _first_noise(problem: PDEProblem, posed: Collocated) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The verb `fit`: a point estimate with its precision."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -21,6 +22,7 @@ from sciad._data_remarks import of_data, of_resets
 from sciad._errors import InputError, OptionError
 from sciad._field import FieldFit
 from sciad._fit_field import fit_field
+from sciad._fit_lines import LinesFit, fit_lines
 from sciad._fitted import Fit
 from sciad._key import as_key
 from sciad._precision import warn_if_float32
@@ -29,6 +31,7 @@ from sciad._regression import Natural, natural_covariance, residual_tests
 from sciad._remarks import ending, remarks
 from sciad._vector import Vectorized, vectorize
 from sciad.problems.easing import gains, horizons
+from sciad.problems.lines import MethodOfLines
 from sciad.problems.matching import gradient_matching, smooth_prediction
 from sciad.problems.ode import ODEProblem
 from sciad.problems.pde import PDEProblem
@@ -39,6 +42,7 @@ from sciad.solvers.rounds import AbstractRounds
 
 DOUBT = 0.01  # p-value of a test of the residuals below which other ways to a better minimum are tried
 UNEXPLAINED = 0.25  # share of the scatter about a constant above which the same is done
+TRIES = 4  # places about each minimum on the way of a growing horizon
 EXACT = 1e-6  # the same share, below which a curve follows the data beyond doubt, however the rest may look
 
 
@@ -50,8 +54,13 @@ def fit(
     solver: AbstractRounds | Sequence[AbstractRounds] | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> FieldFit: ...
+@overload
+def fit(
+    problem: MethodOfLines, program: PyTree, *, solver: LeastSquares | None = None, progress: bool = True
+) -> LinesFit: ...
 @overload
 def fit(
     problem: ODEProblem,
@@ -64,21 +73,23 @@ def fit(
     progress: bool = True,
 ) -> Fit: ...
 def fit(
-    problem: ODEProblem | PDEProblem,
+    problem: ODEProblem | PDEProblem | MethodOfLines,
     program: PyTree,
     *,
     solver: Any = None,
     starts: int | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
-) -> Fit | FieldFit:
+) -> Fit | FieldFit | LinesFit:
     r"""Estimate a program's inner parameters by maximum likelihood, or by the posterior's mode.
 
     Parameters
     ----------
     problem
-        Data and noise: an `ODEProblem`; or a `PDEProblem`, whose field is fitted with whatever is unknown.
+        Data and noise: an `ODEProblem`; or a `PDEProblem`, whose field is fitted with whatever is unknown; or a
+        `MethodOfLines`, which simulates it.
     program
         The model (of a field, its equation), or a complete program; its values are the first start.
     solver
@@ -93,12 +104,15 @@ def fit(
         network is weight decay.
     key
         For drawing them, or a whole number that seeds one. Default: 0, the same starts every time.
+    checkpoint
+        Of a field: file that the program is kept in as each round begins. If it exists, the fit goes on from it, after
+        a killed process too, with the whole budget again. One linear solve needs none.
     progress
         Whether to show progress on standard error: live on a terminal, elsewhere a line every five seconds.
 
     Returns
     -------
-    Fit or FieldFit
+    Fit, FieldFit or LinesFit
         Also where the optimisation did not converge, or no start could be evaluated: ``fit.message`` then says so, and
         is the first of ``fit.warnings``.
 
@@ -138,11 +152,22 @@ def fit(
     """
     if isinstance(problem, PDEProblem):
         if starts is not None:
-            msg = "fit(starts=...) is of an ODEProblem. A PDEProblem takes solver, priors, key and progress."
+            msg = "fit(starts=...) is of an ODEProblem. A PDEProblem takes solver, priors, key, checkpoint, progress."
             raise OptionError(msg)
         warn_if_float32("fitting a field")
         key = 0 if key is None else key
-        return fit_field(problem, program, solver=solver, priors=priors, key=key, progress=progress)
+        asked = {"priors": priors, "key": key, "checkpoint": checkpoint, "progress": progress}
+        return fit_field(problem, program, solver=solver, **asked)
+    if isinstance(problem, MethodOfLines):
+        if starts is not None or priors or checkpoint is not None:
+            msg = (
+                "fit(starts=..., priors=..., checkpoint=...): of MethodOfLines only solver and progress can be chosen."
+            )
+            raise OptionError(msg)
+        return fit_lines(problem, program, solver=solver, progress=progress)
+    if checkpoint is not None:
+        msg = "fit(checkpoint=...) is of a PDEProblem: a fit of an ODEProblem is made again in seconds. Leave it out."
+        raise OptionError(msg)
     if not isinstance(problem, ODEProblem):
         msg = f"`problem` is a {type(problem).__name__}; expected an ODEProblem or a PDEProblem."
         raise InputError(msg)
@@ -163,7 +188,7 @@ def fit(
     # A nudge goes from datum to datum, and knows nothing of what happens between them, nor of what a delay remembers.
     nudges = [Way(parts.nudged, *gains(problem))] if problem.smooth else []
     path = Path(
-        [*nudges, Way(parts.shortened, *horizons(problem))],
+        [*nudges, Way(parts.shortened, *horizons(problem), tries=TRIES)],
         scatter=float(jnp.sqrt(jnp.mean(constant**2))),
         exact=lambda estimate: estimate is not None and bool(np.all(_unexplained(parts, estimate) < EXACT)),
         doubtful=lambda estimate: estimate is None or _doubtful(parts, estimate),

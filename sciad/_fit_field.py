@@ -1,8 +1,9 @@
 """`fit` of a partial differential equation."""
 
 import functools
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,6 +17,7 @@ from sciad._field_account import described, least_met
 from sciad._field_course import HELD, Course
 from sciad._penalty import Penalty
 from sciad._progress import Progress
+from sciad._stored import load, save, stored_at
 from sciad._vector import Vectorized, vectorize
 from sciad.models.networks import RandomFeatures
 from sciad.problems.collocated import Collocated, Setting
@@ -23,10 +25,18 @@ from sciad.problems.pde import PDEProblem, PDEProgram, Rows
 from sciad.problems.pde_checks import check_smooth
 from sciad.solvers.collocation import HEAVY, Collocation
 from sciad.solvers.last_layer import LastLayer
-from sciad.solvers.rounds import INTERRUPTED, AbstractRounds, Outcome, one_after_the_other
+from sciad.solvers.rounds import AbstractRounds, Outcome, one_after_the_other
 
 FEW, PROBES, LINEAR = 3, 16, 1e-9  # features and points by which linearity is tested, and the departure from it
 FINE = 1e-6  # of residuals without any solution: what a linear solve must reach to be taken
+
+
+class Asked(NamedTuple):
+    """What a caller asks for, the solver apart."""
+
+    key: PRNGKeyArray | int
+    priors: bool
+    checkpoint: str | os.PathLike[str] | None
 
 
 def fit_field(
@@ -36,6 +46,7 @@ def fit_field(
     solver: AbstractRounds | Sequence[AbstractRounds] | LastLayer | None = None,
     priors: bool = False,
     key: PRNGKeyArray | int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> FieldFit:
     """Fit a field, and the unknown numbers of its equation, conditions and noise; see `fit`."""
@@ -45,7 +56,7 @@ def fit_field(
         raise OptionError(msg)
     with Progress(quiet=not progress, brief=True) as display:
         if rounds:
-            return _by_steps(problem, program, rounds, (key, priors), display)
+            return _by_steps(problem, program, rounds, Asked(key, priors, checkpoint), display)
         assert isinstance(solver, LastLayer | None)
         linear = _linear(problem, program, key)
         if solver is not None and not linear:
@@ -56,7 +67,7 @@ def fit_field(
             solved = _by_last_layer(problem, program, LastLayer() if solver is None else solver, key, display)
             if solver is not None or least_met(solved.held_out, solved.unsolved)[1] < FINE:
                 return solved
-        return _by_steps(problem, program, [Collocation()], (key, priors), display)
+        return _by_steps(problem, program, [Collocation()], Asked(key, priors, checkpoint), display)
 
 
 def _rounds(solver: Any) -> list[AbstractRounds]:
@@ -76,14 +87,17 @@ def _by_steps(
     problem: PDEProblem,
     program: PyTree,
     solvers: list[AbstractRounds],
-    asked: tuple[PRNGKeyArray | int, bool],
+    asked: Asked,
     display: Progress,
 ) -> FieldFit:
-    key, priors = asked
+    key, file = asked.key, asked.checkpoint
     whole = problem.complete(program, key)
+    if file is not None and stored_at(file).exists():
+        display.say(f"going on from {file}")
+        program = whole = load(file, whole)
     check_smooth(problem, whole)
     full = vectorize(whole)
-    posed = Collocated(full, problem, _counting(full) if priors else None)
+    posed = Collocated(full, problem, _counting(full) if asked.priors else None)
     for solver in solvers:
         _check_size(problem, solver, len(posed.places))
     _check_determined(problem, posed.full)
@@ -91,9 +105,12 @@ def _by_steps(
     if isinstance(program, PDEProgram) and program.network is not None:
         bare = PDEProgram(program.equation, None, program.values, program.noise)
         untrained = Collocated(vectorize(problem.complete(bare, key)), problem)
-    course = Course(problem, posed, solvers[0], untrained)
+    course = Course(problem, posed, solvers[0], untrained, None if file is None else lambda now: save(now, file))
     found = _one_after_the_other(posed, course, solvers, display)
-    return described(problem, posed, found, course.unsolved, course.final(found.location))
+    fit = described(problem, posed, found, course.unsolved, course.final(found.location))
+    if file is not None:
+        save(fit.program, file)
+    return fit
 
 
 def _one_after_the_other(
@@ -109,8 +126,9 @@ def _one_after_the_other(
                 f"{type(solver).__name__}, seconds", int(min(seconds, solver.budget)), int(solver.budget),
                 f"step {steps}, residual {trained:.3g}, held out {least:.3g}"),
             rising=lambda: course.rising,
+            settled=course.settled,
         ))  # fmt: skip
-        if outcomes[-1].stats["ended"] == INTERRUPTED:
+        if "interrupted" in outcomes[-1].stats:
             break
     return one_after_the_other(solvers, outcomes)
 

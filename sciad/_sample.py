@@ -18,7 +18,9 @@ from sciad._precision import warn_if_float32
 from sciad._progress import Progress
 from sciad._target import Target
 from sciad._tree import PREDICTIVE, Predictor, Prior, Values, sampled_tree
+from sciad.problems.lines import MethodOfLines
 from sciad.problems.ode import ODEProblem
+from sciad.problems.pde import PDEProblem
 from sciad.solvers.chains import RANDOM, Chains, Stretch
 from sciad.solvers.checkpoint import Checkpoint
 from sciad.solvers.hamiltonian import NUTS, AbstractKernel
@@ -26,7 +28,7 @@ from sciad.solvers.warmup import DENSE, Ready, Warmup, joined, lengths, random_w
 
 
 def sample(
-    problem: ODEProblem | Callable[..., Any],
+    problem: ODEProblem | MethodOfLines | Callable[..., Any],
     program: PyTree = None,
     *,
     chains: int = 4,
@@ -44,7 +46,7 @@ def sample(
     Parameters
     ----------
     problem
-        A problem whose inner parameters have priors, or a NumPyro model function.
+        A problem whose inner parameters have priors, an `ODEProblem` or a `MethodOfLines`, or a NumPyro model function.
     program
         The model, or the program of a fit; its values are one of the starts. None for a NumPyro model.
     chains, draws
@@ -144,9 +146,13 @@ def _kernel(solver: Any) -> AbstractKernel:
     return NUTS() if solver is None else solver
 
 
-def _complete(problem: ODEProblem | Callable[..., Any], program: PyTree) -> PyTree:
+def _complete(problem: ODEProblem | MethodOfLines | Callable[..., Any], program: PyTree) -> PyTree:
     """Return the program with the problem's own parts, checked once for all that follows."""
-    if not isinstance(problem, ODEProblem):
+    if isinstance(problem, PDEProblem):
+        msg = "sample(PDEProblem): a field's weights are not drawn. Say sample(sd.MethodOfLines(problem), equation), "
+        msg += "which draws the unknown numbers by simulation, or take the errors of sd.fit."
+        raise InputError(msg)
+    if not isinstance(problem, ODEProblem | MethodOfLines):
         return program
     if program is None:
         msg = "sample(problem) needs the program too: sample(problem, program), or sample(problem, fit.program)."
@@ -155,13 +161,13 @@ def _complete(problem: ODEProblem | Callable[..., Any], program: PyTree) -> PyTr
 
 
 def _target(
-    problem: ODEProblem | Callable[..., Any],
+    problem: ODEProblem | MethodOfLines | Callable[..., Any],
     program: PyTree,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     seed: np.random.SeedSequence,
 ) -> Target:
-    if not isinstance(problem, ODEProblem):
+    if not isinstance(problem, ODEProblem | MethodOfLines):
         if program is not None:
             msg = "sample(model, program): a NumPyro model takes no program. Give its arguments as `model_args=(...)`."
             raise OptionError(msg)

@@ -39,12 +39,17 @@ def save(program: object, path: str | os.PathLike[str]) -> Path:
     >>> float(load(file, {"rate": Param(1.0)})["rate"])
     2.0
     """
-    path = Path(path)
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path = stored_at(path)
     arrays = {MARK + name: np.asarray(value) for name, value in _arrays(program).items()}
     with replacing(path) as scratch, scratch.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     return path
+
+
+def stored_at(path: str | os.PathLike[str]) -> Path:
+    """Return the name of the file, with its end."""
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
 
 
 def load(path: str | os.PathLike[str], like: T) -> T:
@@ -60,6 +65,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     InputError
         If there is no such file, or its arrays are not those of the program, by name or by shape.
     """
+    path = stored_at(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name.removeprefix(MARK): file[name] for name in file.files}

@@ -11,8 +11,10 @@ from sciad._errors import InputError, check_names
 from sciad._files import Format, parse_header, read_table
 
 
-def from_table(path: Path, kind: Format, names: list[str], variables: Sequence[str] | None, missing: str) -> xr.Dataset:
-    """Read a table and lay its rows out on the grid of its coordinates, with units and comment as attributes."""
+def from_table(
+    path: Path, kind: Format, names: list[str], variables: Sequence[str] | None, missing: str, *, rows: bool
+) -> xr.Dataset:
+    """Read a table, with units and comment as attributes; lay it out on the grid of its coordinates, or row by row."""
     table = read_table(path, kind)
     headers = {column: parse_header(str(column)) for column in table.columns}
     units = dict(headers.values())
@@ -27,14 +29,13 @@ def from_table(path: Path, kind: Format, names: list[str], variables: Sequence[s
     if table.empty or not taken:
         msg = f"{path.name} has {len(table)} rows and {len(taken)} variables. Expected at least one of each."
         raise InputError(msg)
-    columns = {name: _coordinate(pd.Series(table[name]), labels=len(names) > 1) for name in names}
+    columns = {name: _coordinate(pd.Series(table[name]), labels=len(names) > 1 and not rows) for name in names}
     columns |= {name: _numbers(pd.Series(table[name])) for name in taken}
     comment = table.attrs.get("comment")
     table = pd.DataFrame(columns)
     if missing == "drop":
         table = table.dropna()
-    _check_repeats(table, names)
-    data = _grid(table, names)
+    data = _lines(table, names) if rows else _grid(table, names)
     for name in data.variables:
         if units[str(name)]:
             data[name].attrs["units"] = units[str(name)]
@@ -85,7 +86,12 @@ def _check_repeats(table: pd.DataFrame, names: list[str]) -> None:
         raise InputError(msg)
 
 
+def _lines(table: pd.DataFrame, names: list[str]) -> xr.Dataset:
+    return xr.Dataset({str(name): ("row", table[name].to_numpy()) for name in table}).set_coords(names)
+
+
 def _grid(table: pd.DataFrame, names: list[str]) -> xr.Dataset:
+    _check_repeats(table, names)
     if len(names) == 1:
         return table.set_index(names[0]).to_xarray()
     levels = [np.asarray(table[name].unique()) for name in names]

@@ -1,5 +1,6 @@
 """Maximum likelihood by alternating nonlinear least squares and noise estimation, from several starts."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -31,6 +32,8 @@ EASED_RTOL = 1e-3  # of their solution
 SAME = 1e-3  # relative difference of misfits, within which two solutions of the easiest problem count as one
 STAGES = 120  # easier problems at most
 LONGEST_STEP, SHORTEST_STEP = 0.5, 0.97  # ratio of one ease to that before
+KEPT = 4  # minima on a way with tries
+WIDER, NARROWEST = (0.7, 1.4, 2.8), 1e-6  # standard errors of a draw; least singular value by the largest
 RISE, UNSEEN = 1.5, 1e-2  # the sum of squares may rise so much in a step; and by this share of all there is to explain
 NOISE_STEPS = 50  # of the noise's own minimisation; a dozen is usual
 CLOSE = 0.5  # misfit by that of a model that explains nothing, below which a descent from there may well succeed
@@ -91,11 +94,16 @@ class Way(NamedTuple):
         ``(location, noise, ease) -> (r, nothing)``.
     easiest, hardest
         First and last ease; with the last, the problem is close to the one at hand.
+    tries
+        At each step, descents from places about each of the two best, besides those from the best themselves: drawn
+        from their normal laws by linearisation, where the minimum of a slightly harder problem must lie. In chaos there
+        are many narrow ones.
     """
 
     residuals: Callable[[Array, Array, Array], tuple[Array, PyTree]]
     easiest: float
     hardest: float
+    tries: int = 0
 
 
 class Path(NamedTuple):
@@ -400,9 +408,12 @@ class _Search:
         if not doubtful():
             return 0
         self._tell("easier ways", 0, most)
-        for begin in self._begins(path.ways[0], locations, noise):
-            for way in path.ways:
-                self.polish([np.asarray(self._end(way, begin.location, noise, path.scatter))], noise)
+        begins = [self._begins(way, locations, noise) for way in path.ways]
+        for round_ in itertools.zip_longest(*begins):
+            for way, begin in zip(path.ways, round_, strict=True):
+                if begin is None:
+                    continue
+                self.polish(self._ends(way, begin.location, noise, path.scatter), noise)
                 self._tell("easier ways", len(tries) - before, most)
                 if not doubtful():
                     return len(tries) - before
@@ -428,26 +439,48 @@ class _Search:
         self.steps += int(point.steps)
         return point
 
-    def _end(self, way: Way, location: Array, noise: np.ndarray, scatter: float) -> Array:
-        """Return the end of the way from a location: a step that raises the misfit much is made again, shorter.
+    def _ends(self, way: Way, location: Array, noise: np.ndarray, scatter: float) -> list[np.ndarray]:
+        """Return the ends of the way from a location: a step that raises the misfit much is made again, shorter.
 
         Where the problem is chaotic the way is narrow, and only short steps stay on it.
         """
-        ease, ratio = way.easiest, LONGEST_STEP
-        point = self._eased(way, location, EASED_STEPS, noise, ease)
+        ease, ratio, rng = way.easiest, LONGEST_STEP, np.random.default_rng(0)
+        kept = [self._eased(way, location, EASED_STEPS, noise, ease)]
         for _ in range(STAGES):
-            if ease <= way.hardest or not np.isfinite(point.misfit):
+            if ease <= way.hardest or not np.isfinite(kept[0].misfit):
                 break
             harder = max(ratio * ease, way.hardest)
-            further = self._eased(way, point.location, EASED_STEPS, noise, harder)
-            lost = further.misfit**2 > RISE * point.misfit**2 + UNSEEN * scatter**2
+            further = self._further(way, kept, noise, harder, rng)
+            lost = further[0].misfit ** 2 > RISE * kept[0].misfit ** 2 + UNSEEN * scatter**2
             if lost and ratio < SHORTEST_STEP:
                 ratio = ratio**0.5
                 continue
-            if not np.isfinite(further.misfit):
+            if not np.isfinite(further[0].misfit):
                 break
-            point, ease, ratio = further, harder, max(ratio**1.5, LONGEST_STEP)
-        return point.location
+            kept, ease, ratio = further, harder, max(ratio**1.5, LONGEST_STEP)
+        return [np.asarray(point.location) for point in kept]
+
+    def _further(
+        self, way: Way, kept: Sequence[Point], noise: np.ndarray, ease: float, rng: np.random.Generator
+    ) -> list[Point]:
+        """Return the best one or two of a harder problem, from those of an easier one."""
+        starts = [np.asarray(point.location) for point in kept]
+        starts += [_about(point, rng) for point in kept for _ in range(way.tries)]
+        with closing(spread(lambda start: self._eased(way, start, EASED_STEPS, noise, ease), starts)) as descents:
+            found = sorted(descents, key=lambda point: point.misfit)
+        kept = found[:1]
+        for point in found[1:]:
+            if way.tries and len(kept) < KEPT and point.misfit > (1 + SAME) * kept[-1].misfit:
+                kept.append(point)
+        return kept
+
+
+def _about(point: Point, rng: np.random.Generator) -> np.ndarray:
+    """Draw from a law about a minimum that is a few times as wide as that by linearisation."""
+    _, values, right = np.linalg.svd(np.asarray(point.at.jacobian), full_matrices=False)
+    drawn = rng.standard_normal(len(values)) * rng.choice(WIDER) * point.misfit
+    step = right.T @ (drawn / np.maximum(values, NARROWEST * values.max(initial=1.0)))
+    return np.asarray(point.location) + step * min(1.0, REACH / max(float(np.linalg.norm(step)), 1e-300))
 
 
 def _best(tries: Sequence[Estimate]) -> Estimate | None:

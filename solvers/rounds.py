@@ -117,13 +117,14 @@ class AbstractRounds(eqx.Module):
         report: Report | None = None,
         *,
         rising: Callable[[], bool] = lambda: False,
+        settled: Callable[[Array], bool] = lambda _: True,
     ) -> Outcome:
         """Descend from `location`; ``settings(round, location)`` gives new points, round -1 those held out.
 
-        As long as the setting is `rising`, that is, becomes harder from round to round, the last is the best. Ctrl-C
-        ends it with the best so far.
+        As long as the setting is `rising`, that is, becomes harder from round to round, the last is the best. Rounds
+        without gain end it only where the best is `settled`. Ctrl-C ends it with the best so far.
         """
-        search = _Search(self, posed, settings, location, rising)
+        search = _Search(self, posed, settings, location, (rising, settled))
         try:
             while not search.over:
                 search.round(report)
@@ -148,14 +149,14 @@ class _Search:
     """The loop about the compiled steps."""
 
     def __init__(
-        self, settings: AbstractRounds, posed: Posed, draw: Callable[..., PyTree], location: Array, rising: Any
+        self, settings: AbstractRounds, posed: Posed, draw: Callable[..., PyTree], location: Array, asked: Any
     ) -> None:
         self._settings, self._posed, self._draw = settings, posed, draw
         self._began = time.perf_counter()
         self._location, self._best, self._kept = location, location, None
         self._least, self._held_out, self._trained, self._of_best = np.inf, {}, np.inf, np.inf
         self._steps = self._rounds = self._idle = 0
-        self._rising = rising
+        self._rising, self._settled = asked
         self._compiling, self._ended = 0.0, ""
         self._history: list[tuple[float, ...]] = []
         self.interrupted = False
@@ -174,6 +175,8 @@ class _Search:
     def over(self) -> bool:
         """Whether to stop; why is kept."""
         settings = self._settings
+        if self._idle >= settings.patience and not self._settled(self._best):
+            self._idle = 0
         reasons = {
             "The residuals are not finite any more: take shorter steps.": self._steps > 0 and not self._sound,
             "The residual on points held out is below the tolerance.": self._least <= settings.tolerance,
@@ -224,6 +227,7 @@ class _Search:
             "trained": self._of_best,
             "held_out": self._least,
             "ended": ended,
+            **({"interrupted": True} if self.interrupted else {}),
         }
         return Outcome(self._best, self._held_out, np.array(self._history), stats)
 

@@ -67,6 +67,15 @@ def promotion(request):
             yield
 
 
+@pytest.fixture(autouse=True)
+def reseeded(request):
+    """A module's random numbers, RNG, begin anew in each test, so that no test depends on those before it."""
+    generator = getattr(request.module, "RNG", None)
+    if generator is not None:
+        generator.bit_generator.state = type(generator.bit_generator)(0).state
+    return generator
+
+
 @pytest.fixture(scope="session")
 def root():
     """The root of the source tree."""

@@ -56,9 +56,9 @@ def test_a_horizon_holds_the_residuals_before_it_and_the_longest_is_the_problem_
     eased = jax.jit(lambda ease: shortened(easy, program, ease)[0])
     first, last = horizons(noisy)
     np.testing.assert_allclose(eased(last), residuals, atol=1e-6)
-    assert 1 / first == noisy.observations.times[5]
-    np.testing.assert_allclose(eased(first)[:, :6], residuals[:, :6] * np.sqrt(13 / 6), atol=1e-6)
-    np.testing.assert_array_equal(eased(first)[:, 6:], 0.0)
+    assert 1 / first == noisy.observations.times[3]  # six numbers of two fields, after the start
+    np.testing.assert_allclose(eased(first)[:, :4], residuals[:, :4] * np.sqrt(13 / 4), atol=1e-6)
+    np.testing.assert_array_equal(eased(first)[:, 4:], 0.0)
 
 
 def test_what_explodes_beyond_the_horizon_does_no_harm():
@@ -157,3 +157,44 @@ def test_chaos_under_noise_is_found_by_a_growing_horizon():
     found = sd.fit(problem(data, ts, noise=noise), far)
     np.testing.assert_allclose(found.values, [10.0, 28.0, 2.66], rtol=0.01)
     np.testing.assert_allclose(found.diagnostics["reduced_chi_squared"], 1.0, atol=0.05)
+
+
+def test_draws_about_a_minimum_are_a_few_times_as_wide_as_its_normal_law():
+    from sciad.solvers.least_squares import REACH, WIDER, Linearised, Point, _about
+
+    rng = np.random.default_rng(1)
+    jacobian = rng.standard_normal((40, 3)) * np.array([100.0, 10.0, 50.0])
+    residuals = jnp.asarray(2.0 * np.ones(40))
+    point = Point(jnp.zeros(3), Linearised(residuals, jnp.asarray(jacobian), ()), None, jnp.zeros(()))
+    draws = np.stack([_about(point, rng) for _ in range(4000)])
+    root = np.linalg.cholesky(jacobian.T @ jacobian).T / (2.0 * np.sqrt(np.mean(np.square(WIDER))))
+    assert np.cov(root @ draws.T) == pytest.approx(np.eye(3), abs=0.15)
+    loose = Point(jnp.zeros(3), Linearised(residuals, jnp.asarray(1e-9 * jacobian), ()), None, jnp.zeros(()))
+    assert np.linalg.norm(_about(loose, rng)) == pytest.approx(REACH)
+
+
+@pytest.mark.slow
+def test_chaos_with_noise_is_fitted_from_a_poor_start_as_well_as_from_the_truth():
+    truth, solver = {"sigma": 10.0, "rho": 28.0, "beta": 2.66}, sd.ODE(rtol=1e-8, atol=1e-8, max_steps=20_000)
+    times = np.linspace(0, 20, 401)
+
+    def slope(_, y, rates):
+        a, r, b = rates
+        return jnp.stack([a * (y[1] - y[0]), y[0] * (r - y[2]) - y[1], y[0] * y[1] - b * y[2]])
+
+    start, rates = jnp.array([1.0, 0.0, 0.0]), jnp.array([*truth.values()])
+    exact = jax.jit(lambda: solver(slope, start, args=rates, ts=times, t0=0.0).ys)()
+    sigma = 0.2 * np.abs(exact).mean(axis=0)
+    y = np.asarray(exact) + sigma * np.random.default_rng(0).standard_normal(exact.shape)
+    data = xr.Dataset({f"y{i}": ("t", y[:, i]) for i in range(3)}, coords={"t": times})
+    noise = {f"y{i}": sd.Normal(float(sigma[i])) for i in range(3)}
+    problem = sd.ODEProblem(data, initial={"y0": 1.0, "y1": 0.0, "y2": 0.0}, noise=noise, solver=solver)
+
+    def from_(**start):
+        boxes = {"sigma": (0.0, 22.0), "rho": (0.0, 60.0), "beta": (0.0, 6.0)}
+        model = Lorenz(**{n: sd.param(v, constraint=constraints.interval(*boxes[n])) for n, v in start.items()})
+        return sd.fit(problem, model, progress=False)
+
+    near, far = from_(**truth), from_(sigma=3.0, rho=50.0, beta=5.0)
+    assert far.loss < near.loss + 1.0
+    assert far.values == pytest.approx(list(truth.values()), rel=0.02)

@@ -501,7 +501,8 @@ def test_another_optimum_as_good_is_told_and_the_given_start_wins_a_tie():
         kinetics = Oral(sd.param(absorption, constraint=rates), sd.param(elimination, constraint=rates))
         given = Seen(kinetics, sd.param(volume, constraint=volumes))
         fit = sd.fit(problem, given)
-        np.testing.assert_allclose(fit.values, [absorption, elimination, volume], rtol=0.25)
+        away = np.abs(fit.values - [absorption, elimination, volume]) / np.sqrt(np.diag(fit.covariance))
+        assert np.max(away) < 4
         assert any("Another optimum fits nearly as well" in w for w in fit.warnings)
 
 

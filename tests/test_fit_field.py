@@ -320,3 +320,151 @@ def test_time_is_taken_in_part_by_part():
     early = problem.on_grid(seen[1], t=np.linspace(0.01, 0.25, 9))["u"].to_numpy()
     assert early == pytest.approx(np.sin(np.linspace(0.01, 0.25, 9)), abs=1e-3)
     assert not fit.stats["rising"]
+
+
+# --- what is beside the estimate ---
+
+
+def test_a_fit_is_kept_round_by_round_and_goes_on(tmp_path):
+    problem = sd.PDEProblem(LINE, conditions=[sd.Dirichlet(1.0, "x_min"), sd.Dirichlet(0.5, "x_max")], network=SMALL)
+    file, equation = tmp_path / "fit.npz", lambda u, p: sd.d(u, "x", "x")(p) - 2 * u(p) ** 3
+
+    def stop(_):
+        if file.exists():
+            raise KeyboardInterrupt
+
+    short = sd.Collocation(points=64, hold=5, max_steps=10, watch=stop)
+    first = sd.fit(problem, equation, solver=short, checkpoint=file, progress=False)
+    assert first.stats["interrupted"]
+    assert not first.stats["solved"]
+    second = sd.fit(problem, equation, solver=QUICK, checkpoint=file, progress=False)
+    assert second.history["held_out"][0] == pytest.approx(first.stats["held_out"])
+    assert second.stats["solved"]
+    kept = sd.load(file, problem.complete(equation))
+    assert float(problem.on_grid(kept, x=0.3)["u"][0]) == float(second(x=0.3)["u"][0])
+    assert float(second.equation_residual(x=np.linspace(0, 1, 50)).max()) < 1e-4
+    with pytest.raises(sd.InputError, match="holds another program"):
+        sd.fit(sd.PDEProblem(LINE), equation, solver=QUICK, checkpoint=file, progress=False)
+
+
+def posed_beside(data, points=100, weight=1.0):
+    from sciad.problems.collocated import Collocated, Setting
+
+    problem = sd.PDEProblem(LINE, data=data, noise=sd.Normal(0.1), network=functools.partial(MLP, width=2, depth=1))
+    posed = Collocated(vectorize(problem.complete(Decay(), 0)), problem)
+    rows = problem.design(points, 0)
+    weights = {"equation": jnp.asarray(weight), "data": jnp.ones(())}
+    return posed, Setting(jax.tree.map(jnp.asarray, rows), jnp.zeros(0), weights)
+
+
+def test_the_linear_problem_is_that_of_dense_algebra():
+    from sciad._field_errors import linearised, unsettled
+
+    posed, setting = posed_beside(noisy(30))
+    about = linearised(posed, posed.start, setting)
+    jacobian, (residuals, _) = (
+        np.asarray(x) if i == 0 else x for i, x in enumerate(posed.linearised(posed.start, setting))
+    )
+    jacobian, residuals = jacobian * np.sqrt(30), np.asarray(residuals) * np.sqrt(30)
+    shift = np.linalg.lstsq(jacobian, -residuals, rcond=None)[0]
+    assert about.shift == pytest.approx(shift, rel=1e-5, abs=1e-6 * np.abs(shift).max())
+    at_data = np.asarray(jax.jacfwd(lambda v: posed.predictions(v, setting)[:, 0])(posed.start)) / 0.1
+    assert np.abs(jacobian[posed.data_rows(posed.start, setting)]) == pytest.approx(np.abs(at_data))
+    hat = at_data @ np.linalg.pinv(jacobian.T @ jacobian) @ at_data.T
+    assert about.effective == pytest.approx(2 * np.trace(hat) - np.sum(hat**2), rel=1e-5)
+    (name,) = unsettled(posed, about)
+    place = posed.full.names.index("equation.rate")
+    assert name == "rate"
+    assert unsettled(posed, about)[name] == pytest.approx(abs(about.shift[place]) / about.errors[place])
+
+
+def test_fewer_rows_than_unknown_numbers_leave_directions_open():
+    from sciad._field_errors import linearised
+
+    posed, setting = posed_beside(noisy(2), points=3)
+    about = linearised(posed, posed.start, setting)
+    assert about.root.shape == (posed.start.size, posed.start.size)
+    assert np.linalg.matrix_rank(about.root) == posed.start.size
+    assert about.effective == pytest.approx(2.0, abs=1e-6)  # both are followed exactly
+
+
+@pytest.mark.parametrize("noise", [sd.Normal(), sd.LogNormal()])
+def test_observations_that_are_used_up_do_not_tell_of_the_noise(noise):
+    from sciad._field_course import _freed
+
+    y = np.exp(np.random.default_rng(0).standard_normal(50))
+    problem = sd.PDEProblem(LINE, data=xr.Dataset({"u": ("x", y)}, {"x": np.linspace(0, 1, 50)}), noise=noise)
+    mean = y * 1.1
+    freed = _freed(problem, mean[:, None], np.array([20.0]))[:, 0]
+    model = noise if isinstance(noise, sd.Normal) else sd.LogNormal(1.0)
+    model = sd.Normal(1.0) if isinstance(noise, sd.Normal) else model
+    ratio = model.residual(jnp.asarray(freed), jnp.asarray(y)) / model.residual(jnp.asarray(mean), jnp.asarray(y))
+    assert np.asarray(ratio) == pytest.approx(np.sqrt(50 / 30))
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_free_field_is_not_taken_for_less():
+    # Sixty wiggly observations and a source that may be anything: the field uses up a good part of them.
+    found, truth = [], 0.1
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = np.linspace(0, 1, 60)
+        data = xr.Dataset({"u": ("x", np.sin(6 * x) + truth * rng.standard_normal(60))}, {"x": x})
+
+        class Source(eqx.Module):
+            values: sd.Param = sd.param(np.zeros(12))
+
+            def __call__(self, u, p):
+                basis = jnp.cos(jnp.pi * jnp.arange(12.0) * p.x)
+                return sd.d(u, "x")(p) - jnp.dot(self.values, basis)
+
+        problem = sd.PDEProblem(LINE, data=data, network=SMALL)
+        fit = sd.fit(problem, Source(), solver=sd.Collocation(points=200, budget=60.0), progress=False)
+        scale = dict(zip(fit.names, fit.values, strict=True))["noise.u.scale"]
+        error = dict(zip(fit.names, fit.standard_errors, strict=True))["noise.u.scale"]
+        found.append((scale - truth) / error)
+    # thirteen of sixty are used up: without a correction the mean would be about -1.2
+    assert abs(np.mean(found)) < 3 / np.sqrt(5) * 0.6
+
+
+def test_estimates_that_have_not_come_to_rest_are_told(monkeypatch):
+    import sciad._field_course as course
+
+    monkeypatch.setattr(course, "WEIGHTS", (1.0,))  # at once at full weight, and stopped long before the end
+    problem = sd.PDEProblem(LINE, data=noisy(), network=SMALL)
+    fit = sd.fit(problem, Decay(), solver=sd.Collocation(points=64, hold=3, max_steps=7), progress=False)
+    assert not fit.stats["solved"]
+    assert any("Estimates would still move if the fit went on: rate by" in told for told in fit.warnings), fit.warnings
+
+
+def test_residuals_of_the_data_are_by_their_noise():
+    problem = sd.PDEProblem(LINE, data=noisy(20), noise=sd.Normal(0.05), network=SMALL)
+    fit = sd.fit(problem, Decay(), solver=sd.Collocation(points=64, hold=5, max_steps=5), progress=False)
+    found = fit.residuals
+    assert list(found.coords) == ["x"]
+    away = np.abs(fit.prediction()[:, 0] - noisy(20)["u"].to_numpy())
+    assert np.abs(found["u"].to_numpy()) == pytest.approx(away / 0.05)
+
+
+def test_films_and_pictures(tmp_path):
+    from PIL import Image
+
+    problem = sd.PDEProblem(sd.Box(x=(0, 1), t=(0, 1)), conditions=[sd.Initial(lambda p: jnp.sin(jnp.pi * p.x))])
+    few = sd.LastLayer(width=40, points=100)
+    fit = sd.fit(problem, lambda u, p: sd.d(u, "t")(p) + u(p), solver=few, progress=False)
+    with Image.open(fit.animate(tmp_path / "decay.gif", frames=4)) as film:
+        assert film.n_frames == 4
+    assert len(fit.draw().axes) == 3
+    plane = sd.fit(sd.PDEProblem(sd.Box(x=(0, 1), y=(0, 1), t=(0, 1)), conditions=[sd.Initial(1.0)]),
+                   lambda u, p: sd.d(u, "t")(p) + u(p), solver=few, progress=False)  # fmt: skip
+    assert plane.animate(tmp_path / "plane.gif", frames=2).exists()
+    with pytest.raises(sd.InputError, match=r"ends in \.gif"):
+        fit.animate(tmp_path / "decay.mp4")
+    with pytest.raises(sd.InputError, match=r"animate\(over='z'\)"):
+        fit.animate(tmp_path / "decay.gif", over="z")
+    with pytest.raises(sd.InputError, match="two or more"):
+        fit.animate(tmp_path / "decay.gif", frames=1)
+    with pytest.raises(sd.InputError, match="There is no field 'v'"):
+        fit.animate(tmp_path / "decay.gif", field="v")
+    with pytest.raises(sd.InputError, match="no residuals of data"):
+        fit.residuals  # noqa: B018

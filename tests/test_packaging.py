@@ -26,6 +26,7 @@ VERBS = {
         "field_errors",
         "fit",
         "fit_field",
+        "fit_lines",
         "fitted",
         "identifiability",
         "profile",

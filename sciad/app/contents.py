@@ -34,6 +34,8 @@ class Contents:
         ``identifiability``.
     residuals, curve : xarray.Dataset, optional
         Standardised residuals, and the fit's prediction on a fine grid.
+    field : dict of xarray.Dataset
+        Of a fitted field, as :func:`sciad.app.fields.field_parts` gives it; else empty.
     tree : xarray.DataTree, optional
         Groups ``posterior``, ``sample_stats``, ``posterior_predictive``, ``observed_data``.
     summary : pandas.DataFrame, optional
@@ -70,6 +72,7 @@ class Contents:
     fit: dict[str, Any] | None = None
     residuals: xr.Dataset | None = None
     curve: xr.Dataset | None = None
+    field: dict[str, xr.Dataset] = dataclasses.field(default_factory=dict)
     tree: xr.DataTree | None = None
     summary: pd.DataFrame | None = None
     diagnostics: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -150,6 +153,24 @@ def gather(
 
 
 def _add_fit(contents: Contents, fit: Any, problem: Any) -> None:
+    if is_field(fit):
+        from sciad.app.fields import field_facts, field_parts, fit_facts  # imports JAX
+
+        contents.fit, contents.field = fit_facts(fit), field_parts(fit)
+        contents.model = field_facts(fit.problem, fit.program)
+    else:
+        _add_curve(contents, fit, problem)
+    contents.warnings += list(fit.warnings)
+    assert contents.fit is not None
+    contents.checks.append(check_fit(contents.fit))
+
+
+def is_field(fit: Any) -> bool:
+    """Whether this is a fit of a field, which is looked at without importing JAX."""
+    return hasattr(fit, "held_out")
+
+
+def _add_curve(contents: Contents, fit: Any, problem: Any) -> None:
     converged = bool(fit.diagnostics.get("converged", True))
     result = "converged" if converged else _reason(fit.result)
     contents.fit = {
@@ -169,8 +190,6 @@ def _add_fit(contents: Contents, fit: Any, problem: Any) -> None:
         from sciad.app.model import model_facts  # imports JAX, which reading back a run does without
 
         contents.model = model_facts(problem, fit.program)
-    contents.warnings += list(fit.warnings)
-    contents.checks.append(check_fit(contents.fit))
 
 
 def _reason(result: Any) -> str:
@@ -245,7 +264,7 @@ def judge(contents: Contents, reference: Mapping[str, Any] | None) -> None:
 
 def save_fit(run: Run, contents: Contents) -> None:
     """Write ``fit.json``, ``fit.nc`` and ``model.json``."""
-    groups = {"residuals": contents.residuals, "curve": contents.curve}
+    groups = {"residuals": contents.residuals, "curve": contents.curve, **contents.field}
     run.write("fit.nc", xr.DataTree.from_dict({name: part for name, part in groups.items() if part is not None}))
     run.write("fit.json", contents.fit)
     if contents.model is not None:
@@ -302,7 +321,8 @@ def _load_fit(contents: Contents, run: Run) -> None:
     if run.has("fit.nc"):
         with xr.open_datatree(run.path("fit.nc"), engine="h5netcdf") as tree:
             parts = {name: group.to_dataset().load() for name, group in tree.children.items()}
-        contents.residuals, contents.curve = parts.get("residuals"), parts.get("curve")
+        contents.residuals, contents.curve = parts.pop("residuals", None), parts.pop("curve", None)
+        contents.field = parts
 
 
 def _load_posterior(contents: Contents, run: Run) -> None:

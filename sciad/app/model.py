@@ -34,7 +34,6 @@ def model_facts(problem: Any, program: Any) -> dict[str, Any]:
         ``parameters`` (name, role, value, range, prior, unit).
     """
     rows = {row.path: row for row in describe(program)}
-    noise = {name: (field, rest) for name in rows if name.startswith("noise.") for _, field, rest in [_split(name)]}
     model = type(program.model)
     summary = (model.__doc__ or "").strip().split("\n")[0] if model.__module__ != "builtins" else ""
     summary = _MARKUP.sub(r"\1", summary)
@@ -43,16 +42,22 @@ def model_facts(problem: Any, program: Any) -> dict[str, Any]:
         "solver": _solver(problem),
         "interventions": _interventions(problem),
         "states": [_state(state, rows[f"initial.{state}"], problem) for state in problem.states],
-        "noise": [
-            {
-                "field": field,
-                "words": _NOISE.get(type(program.noise[field]).__name__, type(program.noise[field]).__name__),
-                "numbers": ", ".join(_held(rest, rows[name]) for name, (of, rest) in noise.items() if of == field),
-            }
-            for field in problem.fields
-        ],
-        "parameters": [_parameter(problem.label(path), row) for path, row in rows.items() if _shown(path, row)],
+        "noise": noise_words(program, rows),
+        "parameters": [parameter(problem.label(path), row) for path, row in rows.items() if _shown(path, row)],
     }
+
+
+def noise_words(program: Any, rows: dict[str, Row]) -> list[dict[str, str]]:
+    """Say for each observed field how its observations scatter."""
+    noise = {name: (field, rest) for name in rows if name.startswith("noise.") for _, field, rest in [_split(name)]}
+    return [
+        {
+            "field": field,
+            "words": _NOISE.get(type(model).__name__, type(model).__name__),
+            "numbers": ", ".join(_held(rest, rows[name]) for name, (of, rest) in noise.items() if of == field),
+        }
+        for field, model in program.noise.items()
+    ]
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -97,7 +102,8 @@ def _held(name: str, row: Row) -> str:
     return f"{name} = {row.value} ({how})" if name else f"{row.value} ({how})"
 
 
-def _parameter(name: str, row: Row) -> dict[str, str]:
+def parameter(name: str, row: Row) -> dict[str, str]:
+    """Say what was known of a parameter beforehand."""
     known = row.role == "frozen"
     limits = "" if known or row.constraint == "real" else row.constraint
     return {

@@ -35,7 +35,7 @@ def predictions(contents: Contents, names: Iterator[int]) -> Iterator[Picture]:
     """Draw data, predictive bands and the fit's curve of every field, and of each of its first experiments."""
     source = contents.group("posterior_predictive")
     source = contents.data if source is None else source
-    if source is None:
+    if source is None or contents.field:
         return
     for colour, field in enumerate(map(str, source.data_vars)):
         bands = contents.bands(field)
@@ -54,7 +54,7 @@ def predictions(contents: Contents, names: Iterator[int]) -> Iterator[Picture]:
                 curve=line,
                 colour=colour,
             )
-            svg = _draw(names, paint, size=(7.4, 2.9), margins=_FRAMED)
+            svg = drawn(names, paint, size=(7.4, 2.9), margins=_FRAMED)
             yield Picture(svg, f"{words_of}. {caption}", caption)
 
 
@@ -79,7 +79,7 @@ def marginals(contents: Contents, names: Iterator[int]) -> Iterator[Picture]:
         paint = functools.partial(
             figures.marginal, draws=values.ravel(), prior=prior, value=value, reference=published.get(name)
         )
-        svg = _draw(names, paint, size=(2.7, 1.6), margins=(0.12, 0.12, 0.27, 0.05))
+        svg = drawn(names, paint, size=(2.7, 1.6), margins=(0.12, 0.12, 0.27, 0.05))
         words_of = f"Posterior of {name}: 90 % of draws between {low:.4g} and {high:.4g}."
         yield Picture(svg, words_of, _with_unit(contents, name))
 
@@ -88,8 +88,8 @@ def chains(contents: Contents, names: Iterator[int]) -> Iterator[tuple[str, Pict
     """Draw for every parameter the ranks and the traces of its chains, under its name."""
     diverging = _diverging(contents)
     for name, values in _shown(contents):
-        order = _draw(names, lambda axes, v=values: figures.ranks(axes, v), size=(3.0, 1.25), margins=_SMALL)
-        path = _draw(
+        order = drawn(names, lambda axes, v=values: figures.ranks(axes, v), size=(3.0, 1.25), margins=_SMALL)
+        path = drawn(
             names, lambda axes, v=values: figures.trace(axes, v, diverging=diverging), size=(4.2, 1.25), margins=_SMALL
         )
         yield (
@@ -114,7 +114,7 @@ def pairs(contents: Contents, names: Iterator[int]) -> Picture | None:
     first, second = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
     tie = f"The strongest correlation is {np.corrcoef(draws)[first, second]:+.2f}, of {keys[first]} and {keys[second]}."
     side = 1.15 * len(keys) + 0.4
-    svg = _draw(
+    svg = drawn(
         names,
         lambda axes: figures.pairs(axes, keys, draws, diverging=flat),
         size=(side, 0.92 * side),
@@ -152,9 +152,9 @@ def _residual_row(
         f"{outside} of {values.size} beyond ±1.96 (about {0.05 * values.size:.0f} expected), "
         f"autocorrelation at lag 1 {memory[0]:+.2f}."
     )
-    trend = _draw(names, lambda axes: figures.residual_trend(axes, times, values, dim), size=(3.6, 1.9), margins=_BARE)
-    quantiles = _draw(names, lambda axes: figures.residual_quantiles(axes, values), size=(2.4, 1.9), margins=_BARE)
-    lags = _draw(names, lambda axes: figures.residual_memory(axes, memory, values.size), size=(2.4, 1.9), margins=_BARE)
+    trend = drawn(names, lambda axes: figures.residual_trend(axes, times, values, dim), size=(3.6, 1.9), margins=_BARE)
+    quantiles = drawn(names, lambda axes: figures.residual_quantiles(axes, values), size=(2.4, 1.9), margins=_BARE)
+    lags = drawn(names, lambda axes: figures.residual_memory(axes, memory, values.size), size=(2.4, 1.9), margins=_BARE)
     pictures = [
         Picture(trend, f"Residuals of {label} over {dim}."),
         Picture(quantiles, f"Normal quantiles of the residuals of {label}."),
@@ -206,7 +206,7 @@ def waterfall(contents: Contents, names: Iterator[int]) -> Picture | None:
     if len(losses) < 2 or not np.isfinite(losses).any():
         return None
     caption = waterfall_words(losses)
-    svg = _draw(names, lambda axes: figures.waterfall(axes, losses), size=(4.6, 2.3), margins=_BARE)
+    svg = drawn(names, lambda axes: figures.waterfall(axes, losses), size=(4.6, 2.3), margins=_BARE)
     return Picture(svg, f"Waterfall of the fit: the losses of its descents, sorted. {caption}", caption)
 
 
@@ -236,7 +236,8 @@ def _at(array: xr.DataArray | None, place: Mapping[str, Any]) -> xr.DataArray | 
     return None if array is None else array.sel({d: i for d, i in place.items() if d in array.dims})
 
 
-def _draw(
+def drawn(
     names: Iterator[int], paint: Any, *, size: tuple[float, float], margins: figures.Margins
 ) -> markupsafe.Markup:
+    """Draw one picture, with a name of its own on the page."""
     return markupsafe.Markup(figures.draw(paint, name=f"f{next(names)}", size=size, margins=margins))

@@ -13,7 +13,7 @@ import numpy as np
 
 from sciad._atomic import write_text
 from sciad._errors import InputError
-from sciad.app import pictures
+from sciad.app import maps, pictures
 from sciad.app.contents import Contents, gather
 from sciad.app.verdict import headline, overall
 
@@ -97,6 +97,7 @@ def render(contents: Contents) -> str:
         facts=list(_facts(contents)),
         rows=list(_rows(contents)),
         predictions=list(pictures.predictions(contents, names)),
+        maps=list(maps.pictures_of(contents, names)),
         marginals=list(pictures.marginals(contents, names)),
         chains=list(pictures.chains(contents, names)),
         pairs=pictures.pairs(contents, names),
@@ -114,7 +115,11 @@ def table(contents: Contents) -> Iterator[str]:
     if contents.comparison is not None:
         scores = contents.comparison.groupby("parameter")["z"].apply(lambda z: z.loc[z.abs().idxmax()]).to_dict()
     rows = list(_rows(contents))
-    width = max((len(row["name"]) for row in rows), default=9)
+    for group, size in (contents.fit or {}).get("held_out", {}).items():
+        yield f"{group}: root mean square {number(size, 2)} on points held out"
+    if not rows:
+        return
+    width = max(9, *(len(row["name"]) for row in rows))
     if contents.summary is None:
         yield f"{'parameter':<{width}} {'fit':>10} {'± s.e.':>10}"
         for row in rows:
@@ -199,6 +204,10 @@ def _facts(contents: Contents) -> Iterator[tuple[str, str]]:
         yield "largest R-hat", f"{contents.summary['r_hat'].max():.3f}"
         yield "least bulk ESS", f"{contents.summary['ess_bulk'].min():.0f}"
         yield "divergences", number(contents.diagnostics.get("divergences"))
+    elif contents.field and contents.fit is not None:
+        yield "unknown numbers", str(len(contents.fit["table"]))
+        for group, size in contents.fit["held_out"].items():
+            yield f"{group} missed by", number(size, 2)
     elif contents.fit is not None:
         yield "parameters", str(len(contents.fit["table"]))
         yield "loss", number(contents.fit["loss"])

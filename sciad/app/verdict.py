@@ -86,7 +86,7 @@ def check_fit(fit: Mapping[str, Any]) -> Check:
     """
     limit = "converged, parameters determined, no warning"
     if not fit["converged"]:
-        words = "The fit stopped early: try other starts, more steps or a better guess."
+        words = fit.get("advice", "The fit stopped early: try other starts, more steps or a better guess.")
         return Check("fit", "fail", fit["result"], limit, words)
     errors = {name: row["standard_error"] for name, row in fit["table"].items()}
     lost = [name for name, error in errors.items() if error is None or np.isnan(error)]

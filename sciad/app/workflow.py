@@ -87,7 +87,8 @@ def run_study(task: Task, *, name: str, root: str, console: Console) -> dict[str
 def resume_run(folder: str, *, console: Console) -> dict[str, Any]:
     """Go on with a run that was killed or interrupted, to the results that it would have had.
 
-    The fit is done again, in seconds and to the same bits; sampling goes on from its last checkpoint.
+    The fit is done again, in seconds and to the same bits; sampling goes on from its last checkpoint. A field goes on
+    from the last round of points, with the whole budget again.
 
     Raises
     ------
@@ -119,6 +120,10 @@ def _load(task: Task, console: Console) -> _Loaded:
             observations = study.data(task.data)
             problem = study.problem(observations, settings)
         program = study.program(settings)
+    if task.sample and isinstance(problem, sd.PDEProblem):
+        message = f"`sciad sample` draws the parameters of an ODEProblem; {study.name} is of a field. Say `sciad fit`: "
+        message += "it gives errors of all that is unknown."
+        raise InputError(message)
     return _Loaded(study, settings, observations, problem, program, notes, time.perf_counter() - began)
 
 
@@ -163,7 +168,7 @@ def _fit(run: Run, loaded: _Loaded, timings: dict[str, float], console: Console)
     key, _ = _keys(settings)
     console.say("fitting …")
     with _timed(timings, "fit"):
-        options = _given(settings, "starts")
+        options = _fit_options(run, loaded)
         fit = sd.fit(loaded.problem, loaded.program, key=key, progress=not console.quiet, **options)
         if "interrupted" in fit.stats:  # a run that is resumed fits again, to the end
             raise KeyboardInterrupt
@@ -172,6 +177,15 @@ def _fit(run: Run, loaded: _Loaded, timings: dict[str, float], console: Console)
     save_fit(run, contents)
     console.say(f"fitted in {report.seconds(timings['fit'])}: {contents.checks[0].measured}")
     return contents
+
+
+def _fit_options(run: Run, loaded: _Loaded) -> dict[str, Any]:
+    options = _given(loaded.settings, "starts")
+    if loaded.study.solver is not None:
+        options["solver"] = loaded.study.solver(loaded.settings)
+    if isinstance(loaded.problem, sd.PDEProblem):
+        options["checkpoint"] = run.path("program.npz")
+    return options
 
 
 def _sample(

@@ -3,6 +3,7 @@
 from sciad.problems.conditions import Dirichlet, Initial, Neumann, Operator, Periodic, Robin
 from sciad.problems.doses import Doses
 from sciad.problems.integral import Integral
+from sciad.problems.lines import MethodOfLines
 from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem, ODEProgram
 from sciad.problems.pde import PDEProblem, PDEProgram
@@ -15,6 +16,7 @@ __all__ = [
     "Doses",
     "Initial",
     "Integral",
+    "MethodOfLines",
     "Neumann",
     "ODEProblem",
     "ODEProgram",

@@ -23,19 +23,10 @@ class Setting(NamedTuple):
     weights: dict[str, Float[Array, ""]]
 
 
-class Collocated(eqx.Module):
-    r"""Residuals of a problem at collocation points, as a function of a vector, and their Jacobian.
-
-    .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
-
-    for points k of group g: the equation, a condition on a face, the data. Half their sum of squares is half the sum of
-    the groups' weighted mean squares. Where priors count, their residuals (see `sciad._penalty`) join those of the
-    data. Compiled once for each problem.
-    """
+class Parted(eqx.Module):
+    """A program's vector in two: the noise's numbers, and all others."""
 
     full: Vectorized
-    problem: PDEProblem = eqx.field(static=True)
-    penalty: Penalty | None = None
 
     @property
     def places(self) -> Int[np.ndarray, " p"]:
@@ -56,6 +47,20 @@ class Collocated(eqx.Module):
         """Return the whole vector."""
         return jnp.asarray(self.full.vector).at[self.places].set(location).at[self.noisy].set(noise)
 
+
+class Collocated(Parted):
+    r"""Residuals of a problem at collocation points, as a function of a vector, and their Jacobian.
+
+    .. math:: r = (w_g\, \rho_{gk} / \sqrt{n_g})_{g, k}
+
+    for points k of group g, in the order of their names: the equation, a condition on a face, the data. Half their sum
+    of squares is half the sum of the groups' weighted mean squares. Where priors count, their residuals (see
+    `sciad._penalty`) join those of the data. Compiled once for each problem.
+    """
+
+    problem: PDEProblem = eqx.field(static=True)
+    penalty: Penalty | None = None
+
     def residuals(self, location: Float[Array, " p"], setting: Setting) -> tuple[Float[Array, " n"], None]:
         """Return the weighted residuals of all groups, one after the other."""
         return jnp.concatenate([*self.parts(location, setting).values()]), None
@@ -68,7 +73,7 @@ class Collocated(eqx.Module):
             found = jax.vmap(self.problem.residual(name), (None, 0, 0))(plain, jnp.asarray(rows.points), rows.beside)
             return jnp.ravel(found) * _weight(setting, name)
 
-        parts = {name: of(name, rows) for name, rows in setting.rows.items()}
+        parts = {name: of(name, rows) for name, rows in sorted(setting.rows.items())}
         of_priors = self._of_priors(location, setting)
         return parts | ({"priors": of_priors} if of_priors.size else {})
 
@@ -102,7 +107,7 @@ class Collocated(eqx.Module):
         values, slopes = self.full.values(vector), self.full.slopes(vector)
         moving = {path: value for path, value in values.items() if not path.startswith("noise.")}
         blocks, parts = [], []
-        for name, rows in setting.rows.items():
+        for name, rows in sorted(setting.rows.items()):
             at_point = jax.vmap(lambda x, beside, name=name: self._rows(values, moving, name, x, beside))
             of_leaves, found = at_point(jnp.asarray(rows.points), rows.beside)
             flat = {path: of_leaves[path].reshape(found.size, -1) for path in moving}
@@ -112,6 +117,12 @@ class Collocated(eqx.Module):
             parts.append(weight * jnp.ravel(found))
         blocks.append(jax.jacfwd(self._of_priors)(location, setting))
         return jnp.concatenate(blocks), (jnp.concatenate([*parts, self._of_priors(location, setting)]), None)
+
+    def data_rows(self, location: Float[Array, " p"], setting: Setting) -> slice:
+        """Return where the data's residuals stand among all."""
+        shapes = jax.eval_shape(self.parts, location, setting)
+        start = sum(part.shape[0] for name, part in shapes.items() if name in setting.rows and name < "data")
+        return slice(start, start + len(setting.rows["data"].points) * len(self.problem.noise))
 
     def _of_priors(self, location: Array, setting: Setting) -> Array:
         """Return the residuals of the priors, the noise's apart, with the weight of one observation each."""

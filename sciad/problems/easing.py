@@ -30,8 +30,11 @@ from sciad.problems.simulation import Setting, over_experiments, right_hand_side
 from sciad.solvers.ode import ODE
 
 RTOL = 1e-6  # of solves between knots, where the user's step size control has no tolerances
-KNOTS_FIRST = 6  # observation times within the first horizon
+FIRST_KNOTS, SHARE_FIRST = 6, 0.04  # the first horizon: so many observed numbers; and as many times, or that share
 KNOTS = 128  # observation times at most where predictions are corrected and compared
+MANY_TIMES = (
+    4096  # the same for a growing horizon, in which each time counts: in chaos minima are as narrow as data are many
+)
 FIRST, LAST = 3.0, 0.3  # of the gain: times the shortest gap, and times the whole interval
 
 
@@ -45,22 +48,27 @@ def gains(problem: ODEProblem) -> tuple[float, float]:
 
 def horizons(problem: ODEProblem) -> tuple[float, float]:
     """Return the first and the last ease of a growing horizon, one over its length."""
-    times = thinned(problem).observations.times
+    seen = thinned(problem).observations
+    times, fields = seen.times, max(int(seen.observed.any(axis=(0, 1)).sum()), 1)
     span = max(times[-1] - problem.t0, np.finfo(float).tiny)
-    first = times[min(KNOTS_FIRST, times.size) - 1] - problem.t0
+    after = times[times > problem.t0] - problem.t0
+    several, knots = (
+        after[min(n, after.size) - 1] if after.size else span for n in (-(-FIRST_KNOTS // fields), FIRST_KNOTS)
+    )
+    first = max(several, min(knots, SHARE_FIRST * span))
     return 1 / (first if first > 0 else span), 1 / span
 
 
-def thinned(problem: ODEProblem) -> ODEProblem:
-    """Return the problem with at most `KNOTS` of its times, evenly chosen among those with an observation.
+def thinned(problem: ODEProblem, most: int = KNOTS) -> ODEProblem:
+    """Return the problem with at most so many of its times, evenly chosen among those with an observation.
 
     Its solver is the user's method and tolerances, and nothing else: segments are solved in a time of their own.
     """
     seen = problem.observations
     there = np.flatnonzero(seen.observed.any(axis=(0, 2)))
-    kept = there[np.unique(np.linspace(0, there.size - 1, min(KNOTS, there.size)).round().astype(int))]
+    kept = there[np.unique(np.linspace(0, there.size - 1, min(most, there.size)).round().astype(int))]
     fewer = seen._replace(times=seen.times[kept], values=seen.values[:, kept], observed=seen.observed[:, kept])
-    return problem.variant("thinned", lambda: problem.changed(observations=fewer, solver=_plain(problem)))
+    return problem.variant(f"{most} times", lambda: problem.changed(observations=fewer, solver=_plain(problem)))
 
 
 def _plain(problem: ODEProblem) -> ODE:

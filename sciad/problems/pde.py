@@ -115,6 +115,7 @@ class PDEProblem:
         self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
         self.network = MLP if network is None else network
         check_conditions(domain, self.conditions, self.fields)
+        self.data = data
         self.observations: Scattered | None = None if data is None else scattered(data, domain, self.fields)
         self.noise = self._noises(noise)
         self.carried: dict[str, Carried] = {f: carried_by(domain, self.conditions, f) for f in self.fields}
@@ -279,15 +280,27 @@ class PDEProblem:
         return jnp.stack(condition.misses(u, plain.values[number], self.point(point), normal))
 
     def _of_data(self, plain: PDEProgram, point: Array, beside: tuple[Array, Array]) -> Array:
-        values, observed = beside
         u, p = self.field(plain), self.point(point)
+        return self._by_noise(
+            plain, jnp.stack([(u if len(self.fields) == 1 else u[f])(p) for f in self.fields]), *beside
+        )
+
+    def _by_noise(self, plain: PDEProgram, mean: Array, values: Array, observed: Array) -> Array:
+        """Return the residuals of one point's fields, of those that have noise; zero where not observed."""
         found = []
         for number, field in enumerate(self.fields):
             if field in plain.noise:
-                mean = (u if len(self.fields) == 1 else u[field])(p)
-                y = jnp.where(observed[number], values[number], mean)
-                found.append(jnp.where(observed[number], plain.noise[field].residual(mean, y), 0.0))
+                y = jnp.where(observed[number], values[number], mean[number])
+                found.append(jnp.where(observed[number], plain.noise[field].residual(mean[number], y), 0.0))
         return jnp.stack(found)
+
+    def standardised(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, " m"]:
+        """Return the residuals of all observations, given the fields at their points; zero where not observed."""
+        seen = self.observations
+        if seen is None:
+            return jnp.zeros(0)
+        beside = jnp.asarray(seen.values), jnp.asarray(seen.observed)
+        return jnp.ravel(jax.vmap(lambda m, *b: self._by_noise(plain, m, *b))(mean, *beside))
 
     def log_likelihood(self, plain: PDEProgram, mean: Float[Array, "n fields"]) -> Float[Array, ""]:
         """Return the log-likelihood of the observations, given the fields at their points; no derivative by these."""
@@ -329,12 +342,15 @@ class PDEProblem:
         InputError
             If a coordinate is missing, unknown, or no point lies in the domain; others outside are NaN.
         """
-        return self.over_grid(lambda points: np.asarray(self.evaluate(program, points)), **coordinates)
+        return self.over_grid(lambda points: np.asarray(self.evaluate(program, points)), self.fields, coordinates)
 
     def over_grid(
-        self, function: Callable[[np.ndarray], np.ndarray], **coordinates: ArrayLike | Sequence[float]
+        self,
+        function: Callable[[np.ndarray], np.ndarray],
+        columns: Sequence[str],
+        coordinates: Mapping[str, ArrayLike | Sequence[float]],
     ) -> xr.Dataset:
-        """Return what a function of points, (n, d), says of each field, (n, fields), on the grid of these coordinates.
+        """Return what a function of points, (n, d), gives, (n, columns), on the grid of these coordinates.
 
         Raises
         ------
@@ -351,7 +367,7 @@ class PDEProblem:
             raise InputError(msg)
         found = np.where(inside[:, None], function(points), np.nan)
         shaped = found.reshape(*grid.shape[:-1], -1)
-        return xr.Dataset({field: (names, shaped[..., i]) for i, field in enumerate(self.fields)}, coords=axes)
+        return xr.Dataset({column: (names, shaped[..., i]) for i, column in enumerate(columns)}, coords=axes)
 
     def __str__(self) -> str:
         lines = [f"{', '.join(self.fields)} on {self.domain.limits}"]

@@ -15,7 +15,7 @@ from scipy.stats import norm, qmc
 
 from sciad._penalty import Penalty
 from sciad._vector import Site, Vectorized
-from sciad.problems.easing import nudged, shortened, thinned
+from sciad.problems.easing import KNOTS, MANY_TIMES, nudged, shortened, thinned
 from sciad.problems.likelihood import Prediction
 from sciad.problems.ode import ODEProblem
 from sciad.solvers.decades import Decades, wide
@@ -80,14 +80,16 @@ class Separation(eqx.Module):
 
     def nudged(self, location: Array, noise: Array, gain: Array) -> tuple[Array, Any]:
         """Return the residuals of the problem eased by nudges, and nothing; see `sciad.problems.easing`."""
-        return self._eased(nudged, location, noise, gain)
+        return self._eased(nudged, KNOTS, location, noise, gain)
 
     def shortened(self, location: Array, noise: Array, ease: Array) -> tuple[Array, Any]:
         """Return the residuals up to a horizon, and nothing; see `sciad.problems.easing`."""
-        return self._eased(shortened, location, noise, ease)
+        return self._eased(shortened, MANY_TIMES, location, noise, ease)
 
-    def _eased(self, way: Callable[..., Any], location: Array, noise: Array, ease: Array) -> tuple[Array, Any]:
-        program, problem = self.full.program(self.joined(location, noise)), thinned(self.problem)
+    def _eased(
+        self, way: Callable[..., Any], most: int, location: Array, noise: Array, ease: Array
+    ) -> tuple[Array, Any]:
+        program, problem = self.full.program(self.joined(location, noise)), thinned(self.problem, most)
         residuals, prediction = way(problem, program, ease)
         residuals = self._with_priors(residuals[problem.observations.observed], location, noise)
         return _accepted(residuals, prediction), ()

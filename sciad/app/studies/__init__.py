@@ -6,6 +6,7 @@ A study is a Python file. Its docstring's first line is the title, the rest the 
 * ``data(path)``: the data as an xarray.Dataset; ``path`` is a file of the user's choice, or None for the study's own;
 * ``problem(data, settings)``: the problem that joins the data to a model;
 * ``program(settings)``: the model at the guess where the fit starts;
+* ``solver(settings)`` (optional): the solver of the fit, with settings of the study's own;
 * ``derived(draws)`` (optional): quantities that follow from the parameters, name to array, from their draws;
 * ``reference()`` (optional): published means and standard deviations to compare the posterior with.
 """
@@ -28,6 +29,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "hudson-bay": "sciad.app.studies.hudson_bay",
         "boarding-school": "sciad.app.studies.boarding_school",
+        "burgers": "sciad.app.studies.burgers",
     }
 )
 """Names of the studies that come with sciad, and the modules they are in."""
@@ -55,6 +57,8 @@ class Study:
         All settings with their defaults: the common ones and the study's own.
     data, problem, program : callable
         As in the module's docstring.
+    solver : callable, optional
+        Gives the solver of the fit, or None where the verb's default is taken.
     derived : callable, optional
         Gives what follows from the draws, or None where nothing is asked for.
     reference : callable, optional
@@ -68,6 +72,7 @@ class Study:
     data: Callable[[str | None], Any]
     problem: Callable[[Any, Mapping[str, Any]], Any]
     program: Callable[[Mapping[str, Any]], Any]
+    solver: Callable[[Mapping[str, Any]], Any] | None = None
     derived: Callable[[Any], Mapping[str, Any]] | None = None
     reference: Callable[[], Mapping[str, Any]] | None = None
 
@@ -78,7 +83,7 @@ def titles() -> dict[str, str]:
     Examples
     --------
     >>> sorted(titles())
-    ['boarding-school', 'hudson-bay']
+    ['boarding-school', 'burgers', 'hudson-bay']
     """
     here = Path(__file__).parent
     return {name: _docstring(here / f"{module.rpartition('.')[2]}.py")[0] for name, module in BUILT_IN.items()}
@@ -141,6 +146,7 @@ def load(name: str) -> Study:
         data=module.data,
         problem=module.problem,
         program=module.program,
+        solver=getattr(module, "solver", None),
         derived=getattr(module, "derived", None),
         reference=getattr(module, "reference", None),
     )
