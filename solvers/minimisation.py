@@ -92,7 +92,7 @@ class QuasiNewton(AbstractRounds):
         made, number, left, done = 0, FIRST, min(steps), False
         while made < left and not done:
             began, most = time.perf_counter(), min(number, left - made)
-            location, state, number_made, square, stop = _chunk(
+            location, state, counted, square, stop = _chunk(
                 self.method, posed, location, setting, state, jnp.asarray(most)
             )
             made, done, trained = made + int(counted), bool(stop), float(np.sqrt(2 * float(square)))
