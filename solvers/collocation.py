@@ -11,7 +11,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
-from sciad.solvers.gauss_newton import Form, GaussNewton, Reached, bytes_of
+from sciad.solvers.damped_steps import Form, bytes_of
+from sciad.solvers.gauss_newton import GaussNewton, Reached
 from sciad.solvers.rounds import AbstractRounds, Made, Posed, check_settings
 
 HEAVY = 4e9  # bytes of matrices that a dense form may hold

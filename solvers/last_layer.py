@@ -12,7 +12,7 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from sciad._errors import OptionError
-from sciad.solvers.gauss_newton import bytes_of
+from sciad.solvers.damped_steps import bytes_of
 from sciad.solvers.rounds import Outcome, Posed, judged
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of all coordinates, tried first

@@ -13,7 +13,8 @@ import pytest
 
 import sciad as sd
 from sciad.models.networks import MLP
-from sciad.solvers.gauss_newton import GaussNewton, bytes_of
+from sciad.solvers.damped_steps import bytes_of
+from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.quasi_newton import SSBroyden, _updated
 from sciad.solvers.rounds import one_after_the_other
 from sciad.solvers.weighting import NTK, Causal, GradientNorm, ReLoBRaLo, Seen, chosen, equal
@@ -135,11 +136,11 @@ def test_bounds_hold_without_a_matrix():
 
 
 def test_the_size_of_a_jacobian_is_told_from_random_signs():
-    from sciad.solvers.gauss_newton import _Maps, _size
+    from sciad.solvers.damped_steps import Maps, size_of
 
     jacobian = jnp.asarray(RNG.standard_normal((400, 30)))
-    maps = _Maps(lambda v: jacobian @ v, lambda u: u @ jacobian)
-    assert float(_size(maps, jnp.zeros(400))) == pytest.approx(float(jnp.linalg.norm(jacobian)), rel=0.05)
+    maps = Maps(lambda v: jacobian @ v, lambda u: u @ jacobian)
+    assert float(size_of(maps, jnp.zeros(400))) == pytest.approx(float(jnp.linalg.norm(jacobian)), rel=0.05)
 
 
 # --- descent ---
@@ -202,6 +203,18 @@ def test_a_budget_ends_a_descent_inside_a_round():
     found = descended(sd.Descent(optax.adam(1e-9), batch=None, hold=10**9, max_steps=10**9, budget=1.5))
     assert found.stats["ended"] == "The budget of seconds was spent."
     assert found.stats["seconds"] < 6.0
+
+
+@pytest.mark.parametrize("solver", [sd.Descent(optax.adam(0.05), batch=None), sd.QuasiNewton()])
+def test_an_interrupt_keeps_what_there_is(solver):
+    def report(steps, *rest):
+        del rest
+        if steps > 10:
+            raise KeyboardInterrupt
+
+    found = solver.solve(Curves(), jnp.zeros(6), draw, report)
+    assert "nterrupted" in found.stats["ended"]
+    assert found.stats["held_out"] < found.history[0, 3]
 
 
 # --- quasi-Newton ---
