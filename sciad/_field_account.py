@@ -50,13 +50,13 @@ def described(
     noise = jnp.zeros(0) if setting is None else setting.noise
     vector = np.asarray(posed.joined(found.location, noise))
     natural = Natural(posed.full, lambda path: path.removeprefix("equation."))
-    program, values, slopes = natural.at(vector)
     known = named(posed)
+    program, values, slopes = natural.at(vector, known)
     away = {} if about is None else {n: share for n, share in unsettled(posed, about).items() if share > MOVING}
     covariance, told, spread = np.full((len(known), len(known)), np.nan), _warnings(found, unsolved, away), None
     if problem.observations is not None and setting is not None and about is None:
         told.append(ERRORLESS)
-    names, slopes = tuple(natural.names[i] for i in known), np.asarray(slopes)[known]
+    names = tuple(natural.names[i] for i in known)
     if setting is not None and about is not None:
         spread = spread_of(posed, about, found.location, setting)
         covariance = slopes @ spread.root @ spread.root.T @ slopes.T

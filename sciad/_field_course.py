@@ -74,7 +74,7 @@ class Course:
         """
         self.noise = self._best_noise(location)
         if self._problem.observations is None or self.too_large:
-            return self._fresh(location, FIRM), None
+            return self._at(self._problem.observed, 1.0), None
         if self.noise.size:
             as_found = linearised(self._posed, location, self._fresh(location, 1.0))
             self.noise = self._best_noise(location, as_found.effective)

@@ -119,9 +119,11 @@ class Natural:
         self.entries = dict(zip(np.array(self.names)[self._alone].tolist(), entries, strict=True))
         self._full = full
 
-    def at(self, vector: Float[Array | np.ndarray, " d"]) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Return the program, its values in natural units, and their Jacobian."""
-        program, values, slopes = _natural(self._full, jnp.asarray(vector))
+    def at(
+        self, vector: Float[Array | np.ndarray, " d"], some: Sequence[int] | None = None
+    ) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Return the program, its values in natural units, and their Jacobian, or `some` of its rows."""
+        program, values, slopes = _natural(self._full, jnp.asarray(vector), None if some is None else tuple(some))
         return program, np.asarray(values), np.asarray(slopes)
 
     def bounds(
@@ -142,13 +144,16 @@ class Natural:
 
 
 @eqx.filter_jit
-def _natural(full: Vectorized, vector: Array) -> tuple[PyTree, Array, Array]:
+def _natural(full: Vectorized, vector: Array, some: tuple[int, ...] | None) -> tuple[PyTree, Array, Array]:
     def values(vector: Array) -> tuple[Array, Array]:
         flat = jnp.concatenate([jnp.ravel(value).astype(vector.dtype) for value in full.values(vector).values()])
         return flat, flat
 
-    slopes, natural = jax.jacfwd(values, has_aux=True)(vector)
-    return full.program(vector), natural, slopes
+    if some is None:
+        slopes, natural = jax.jacfwd(values, has_aux=True)(vector)
+        return full.program(vector), natural, slopes
+    slopes = jax.jacrev(lambda vector: values(vector)[0][np.array(some, int)])(vector)  # the whole would not fit
+    return full.program(vector), values(vector)[0], slopes
 
 
 def residual_tests(

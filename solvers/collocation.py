@@ -96,7 +96,9 @@ class Collocation(AbstractRounds):
     ) -> Iterator[Made]:
         """Make damped Gauss-Newton steps; the damping is kept."""
         residuals, _ = jax.eval_shape(posed.residuals, location, setting)
-        engine = dataclasses.replace(self.engine, form=self.form(residuals.size, location.size))
+        form = self.form(residuals.size, location.size)
+        bent = self.engine.acceleration and (form == self.engine.form or form != "iterative")
+        engine = dataclasses.replace(self.engine, form=form, acceleration=bent)
         state = _begun(engine, posed, location, setting, kept)
         hold, _ = steps
         made = 0

@@ -171,10 +171,10 @@ def _step(solver: Descent, posed: Posed, state: _State, setting: PyTree) -> tupl
         return sum((weights.factors[name] * losses[name] for name in losses), start=jnp.zeros(())), square
 
     (value, square), slope = jax.value_and_grad(loss, has_aux=True)(state.leaves)
-    updates, optimiser = solver.optimiser.update(
-        slope, state.optimiser, state.leaves, value=value, grad=slope, value_fn=lambda leaves: loss(leaves)[0]
-    )
-    leaves = optax.apply_updates(state.leaves, updates)
+    more = {"value": value, "grad": slope, "value_fn": lambda leaves: loss(leaves)[0]}
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to whole powers
+        updates, optimiser = solver.optimiser.update(slope, state.optimiser, state.leaves, **more)
+        leaves = optax.apply_updates(state.leaves, updates)
     return _State(leaves, optimiser, weights, state.steps + 1), square
 
 

@@ -115,7 +115,8 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
     damping
         First μ, in units of the squared length of a column of J.
     acceleration
-        Whether steps bend; each then costs one evaluation more of the residuals, without their Jacobian.
+        Whether steps bend; each then costs one evaluation more of the residuals, without their Jacobian. (Of the form
+        ``"iterative"`` it costs a second solve, and rarely pays.)
     scaled
         Whether D holds the lengths of J's columns; else one length for all, that of an average column at the start.
         That serves networks, whose weights are of one kind: those that hardly matter are not to run away.
@@ -174,7 +175,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         acceleration: bool = True,
         scaled: bool = True,
         form: Form | str = "auto",
-        iterations: int = 200,
+        iterations: int = 50,
     ) -> None:
         for name, value in {"rtol": rtol, "atol": atol, "damping": damping, "iterations": iterations}.items():
             if not value > 0:

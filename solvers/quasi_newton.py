@@ -172,8 +172,8 @@ class SSBroyden(optx.AbstractMinimiser):
             slope=jnp.where(accept, gradient, slope),
             inverse=jnp.where(accept, updated, unit),
             aux=aux,
-            accepted=state.accepted + accept,
-            evaluations=state.evaluations + evaluations + state.first,
+            accepted=state.accepted + accept.astype(int),
+            evaluations=state.evaluations + evaluations.astype(int) + state.first.astype(int),
             done=still | spent | lost,
             result=optx.RESULTS.where(lost, optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful),
         )
@@ -206,8 +206,9 @@ class SSBroyden(optx.AbstractMinimiser):
     ) -> tuple[Array, tuple[Array, Array], Array]:
         """Return the length of the step, loss and slope at its end, and how often these were evaluated."""
         search = optax.scale_by_zoom_linesearch(self.search_steps, initial_guess_strategy="one")
-        value, slope = at
-        _, found = search.update(direction, search.init(flat), flat, value=value, grad=slope, value_fn=loss)  # pyright: ignore[reportCallIssue]
+        more = {"value": at[0], "grad": at[1], "value_fn": loss}
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes whole numbers with floats
+            _, found = search.update(direction, search.init(flat), flat, **more)
         return found.learning_rate, (found.value, found.grad), found.info.num_linesearch_steps
 
     def _aux(self, fn: Callable, unravel: Callable, flat: Array, args: PyTree, state: _State) -> PyTree:

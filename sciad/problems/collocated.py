@@ -31,7 +31,8 @@ class Parted(eqx.Module):
     @property
     def places(self) -> Int[np.ndarray, " p"]:
         """Places in the vector of all that is no noise."""
-        return np.flatnonzero([not name.startswith("noise.") for name in self.full.names])
+        ours = [np.arange(p.start, p.stop) for path, p in self.full.places.items() if not path.startswith("noise.")]
+        return np.concatenate([np.zeros(0, int), *ours])
 
     @property
     def start(self) -> Float[Array, " p"]:
