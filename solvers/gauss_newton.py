@@ -13,12 +13,11 @@ for nonlinear least-squares minimization*, arXiv:1201.5885 (2012).
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 import optimistix as optx
 from jax.flatten_util import ravel_pytree
@@ -26,55 +25,21 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from sciad._errors import InputError, OptionError, choose
 from sciad._text import is_concrete
+from sciad.solvers.step_forms import Form, Linear, Maps, Model, dual, iterative, normal, primal, size_of
 
-Form = Literal["auto", "primal", "dual", "normal", "iterative"]
 GREATEST = 1e24  # damping beyond which no step descends
 FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
 PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
 FLAT = 1e-3  # share of `rtol` below which a slope counts as none, however short the steps
 PASSES = 4  # solutions of a step between bounds, each with more entries held
-SIGNS = 64  # random vectors by which the size of a Jacobian is told that is never formed; exact up to so many residuals
-EXACT = 1e-14  # relative tolerance of iterative solves, which are cut short by their number of iterations as a rule
 BEND = 0.75  # of the step's length in units of D: the greatest acceleration that is trusted
-
-
-class Linear(NamedTuple):
-    """Residuals and their Jacobian at a point, flat."""
-
-    residuals: Float[Array, " n"]
-    jacobian: Float[Array, "n p"]
-
-    @property
-    def cost(self) -> Scalar:
-        """Half the sum of squares."""
-        return 0.5 * jnp.sum(self.residuals**2)
-
-
-class _Maps(NamedTuple):
-    """A Jacobian by what it does: to changes of the parameters, and transposed to residuals."""
-
-    forward: Callable[[Array], Array]
-    back: Callable[[Array], Array]
-
-
-class _Model(NamedTuple):
-    """A linear model at a point: the slope is ``Jᵀr``, and the product ``JᵀJ``, of which the lower half is used."""
-
-    at: Linear
-    slope: Float[Array, " p"]
-    product: Float[Array, "q q"]
-
-    @property
-    def finite(self) -> Bool[Array, ""]:
-        """Whether residuals and Jacobian are."""
-        return jnp.isfinite(self.at.cost) & jnp.all(jnp.isfinite(self.slope))
 
 
 class Reached(NamedTuple):
     """A point, flat, the linear model there, and what the function said beside its residuals."""
 
     flat: Float[Array, " p"]
-    model: _Model
+    model: Model
     aux: PyTree
 
 
@@ -82,7 +47,7 @@ class _State(eqx.Module):
     """The point reached, the step tried next, and what the damping needs; first the point itself is tried."""
 
     first: Bool[Array, ""]
-    model: _Model
+    model: Model
     aux: PyTree
     lengths: Float[Array, " p"]
     step: Float[Array, " p"]
@@ -210,7 +175,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         zero = jnp.zeros((), dtype)
         return _State(
             first=jnp.array(True),
-            model=_Model(
+            model=Model(
                 Linear(jnp.zeros(n, dtype), jnp.zeros((0 if self.form == "iterative" else n, p), dtype)),
                 jnp.zeros(p, dtype),
                 jnp.zeros((p, p) if self.form == "normal" else (0, 0), dtype),
@@ -259,7 +224,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         at, aux = _linearised(fn, unravel, tried, args, options.get("jac", "fwd"))
         new = self.form == "normal" and product
         square = at.jacobian.T @ at.jacobian if new else state.model.product
-        return Reached(tried, _Model(at, at.residuals @ at.jacobian, square), aux)
+        return Reached(tried, Model(at, at.residuals @ at.jacobian, square), aux)
 
     def tried(self, y: PyTree, options: dict[str, Any], state: _State) -> Float[Array, " p"]:
         """Return the point that is tried from `y`, flat."""
@@ -342,20 +307,20 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         stats = {"residuals": state.at.residuals, "jacobian": state.at.jacobian, "num_accepted_steps": state.accepted}
         return y, state.aux, stats
 
-    def _maps(self, residuals: Callable[[Array], Array], flat: Array, at: Linear) -> _Maps:
+    def _maps(self, residuals: Callable[[Array], Array], flat: Array, at: Linear) -> Maps:
         if self.form == "iterative":
             _, forward = jax.linearize(residuals, flat)
             transposed = jax.linear_transpose(forward, flat)
-            return _Maps(forward, lambda u: transposed(u)[0])
-        return _Maps(lambda v: at.jacobian @ v, lambda u: u @ at.jacobian)
+            return Maps(forward, lambda u: transposed(u)[0])
+        return Maps(lambda v: at.jacobian @ v, lambda u: u @ at.jacobian)
 
-    def _lengths(self, jacobian: Array, maps: _Maps, state: _State) -> Array:
+    def _lengths(self, jacobian: Array, maps: Maps, state: _State) -> Array:
         """Return the diagonal of D."""
         if self.scaled:
             return jnp.maximum(FORGET * state.lengths, jnp.linalg.norm(jacobian, axis=0))
 
         def average() -> Array:
-            size = _size(maps, state.at.residuals) if self.form == "iterative" else jnp.linalg.norm(jacobian)
+            size = size_of(maps, state.at.residuals) if self.form == "iterative" else jnp.linalg.norm(jacobian)
             return jnp.full_like(state.lengths, size / np.sqrt(max(state.lengths.size, 1)))
 
         return jax.lax.cond(state.first, average, lambda: state.lengths)
@@ -364,7 +329,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         self,
         residuals: Callable[[Array], Array],
         flat: Array,
-        linear: tuple[_Model, _Maps],
+        linear: tuple[Model, Maps],
         lengths: Array,
         damping: Array,
         limits: tuple[tuple[Array, Array] | None, Array],
@@ -404,12 +369,12 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         bent = bent if bounds is None else jnp.clip(bent, low, high)
         return jnp.where(trusted, bent, straight) / scale, predicted, trusted, flatness
 
-    def _prepare(self, n: int, p: int, maps: _Maps) -> Callable[..., Callable[[Array], Array]]:
+    def _prepare(self, n: int, p: int, maps: Maps) -> Callable[..., Callable[[Array], Array]]:
         """Return what prepares a step for so many residuals and parameters."""
         if self.form == "iterative":
-            return functools.partial(_iterative, maps, self.iterations)
+            return functools.partial(iterative, maps, self.iterations)
         form = ("primal" if p <= n else "dual") if self.form == "auto" else self.form
-        return {"primal": _primal, "dual": _dual, "normal": _normal}[form]
+        return {"primal": primal, "dual": dual, "normal": normal}[form]
 
     def _still(self, flat: Array, step: Array, at: Linear, before: Linear) -> Array:
         """Whether parameters and residuals moved less than the tolerances."""
@@ -421,7 +386,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
 
 
 def _within(
-    prepare: Callable, linear: tuple[_Model, _Maps, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
+    prepare: Callable, linear: tuple[Model, Maps, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
 
@@ -448,97 +413,6 @@ def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:
     damping = jnp.where(accept, jnp.maximum(eased, jnp.finfo(ratio.dtype).tiny), state.damping * state.growth)
     growth = jnp.where(accept, 2.0, 2.0 * state.growth)
     return jnp.where(state.first, state.damping, damping), jnp.where(state.first, state.growth, growth)
-
-
-def _primal(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by QR: the condition number is not squared."""
-    jacobian = _free(model.at.jacobian / scale[None], held)
-    n, p = jacobian.shape
-    damper = jnp.sqrt(damping) * jnp.eye(p, dtype=jacobian.dtype)
-    q, r = jnp.linalg.qr(jnp.concatenate([jacobian, damper]))
-    return lambda residuals: -jax.scipy.linalg.solve_triangular(r, residuals @ q[:n])
-
-
-def _dual(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by Cholesky of the kernel matrix ``J Jᵀ + μ``, refined once."""
-    jacobian = _free(model.at.jacobian / scale[None], held)
-    kernel = jacobian @ jacobian.T + damping * jnp.eye(len(jacobian), dtype=jacobian.dtype)
-    factor = jax.scipy.linalg.cho_factor(kernel)
-
-    def solve(residuals: Array) -> Array:
-        weights = jax.scipy.linalg.cho_solve(factor, residuals)
-        weights = weights + jax.scipy.linalg.cho_solve(factor, residuals - kernel @ weights)
-        return -weights @ jacobian
-
-    return solve
-
-
-def _iterative(
-    maps: _Maps, iterations: int, model: _Model, scale: Array, damping: Scalar, held: Array | None
-) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by LSMR on ``(J, √μ) d = (-r, 0)``, from products with J alone.
-
-    Source: D. C.-L. Fong and M. Saunders, *LSMR: An iterative algorithm for sparse least-squares problems*, SIAM J.
-    Sci. Comput. 33 (2011).
-    """
-    del model
-    free = 1.0 / scale if held is None else jnp.where(held, 0.0, 1.0 / scale)
-    operator = lx.FunctionLinearOperator(
-        lambda v: (maps.forward(v * free), jnp.sqrt(damping) * v), jax.ShapeDtypeStruct(scale.shape, scale.dtype)
-    )
-    solver = lx.LSMR(rtol=EXACT, atol=EXACT, conlim=1e16, max_steps=iterations)
-
-    def solve(residuals: Array) -> Array:
-        return lx.linear_solve(operator, (-residuals, jnp.zeros_like(scale)), solver, throw=False).value
-
-    return solve
-
-
-def _size(maps: _Maps, residuals: Array) -> Scalar:
-    """Return the Frobenius norm of J, exact or from random signs s: the mean of ``‖Jᵀs‖²`` is its square."""
-    if residuals.size <= SIGNS:
-        return jnp.sqrt(jnp.sum(jax.vmap(maps.back)(jnp.eye(residuals.size, dtype=residuals.dtype)) ** 2))
-    signs = jax.random.rademacher(jax.random.key(0), (SIGNS, residuals.size), residuals.dtype)
-    return jnp.sqrt(jnp.mean(jax.lax.map(lambda s: jnp.sum(maps.back(s) ** 2), signs)))
-
-
-def _normal(model: _Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
-    """Return the step as a function of the residuals, by Cholesky of ``JᵀJ + μ``, refined once through J.
-
-    The scale is taken to vectors and to the product, which spares a copy of J.
-    """
-    jacobian, free = model.at.jacobian, 1.0 / scale if held is None else jnp.where(held, 0.0, 1.0 / scale)
-    gram = model.product * jnp.outer(free, free) + damping * jnp.eye(len(scale), dtype=jacobian.dtype)
-    factor = jax.scipy.linalg.cho_factor(gram, lower=True)
-
-    def solve(residuals: Array) -> Array:
-        step = -jax.scipy.linalg.cho_solve(factor, residuals @ jacobian * free)
-        left = residuals + jacobian @ (step * free)
-        rest = left @ jacobian * free + damping * step  # the gradient of what the step minimises
-        return step - jax.scipy.linalg.cho_solve(factor, rest)
-
-    return solve
-
-
-def _free(jacobian: Array, held: Array | None) -> Array:
-    return jacobian if held is None else jnp.where(held[None], 0.0, jacobian)
-
-
-def bytes_of(form: Form, n: int, p: int) -> float:
-    """Return the bytes that a step takes in double precision, with n residuals and p parameters.
-
-    Examples
-    --------
-    >>> [round(bytes_of(form, 3000, 50_000) / 1e9, 1) for form in ("normal", "dual", "iterative")]
-    [41.2, 2.5, 0.0]
-    """
-    numbers = {
-        "primal": n * p + 2 * (n + p) * p,
-        "dual": 2 * n * p + 2 * n * n,
-        "normal": n * p + 2 * p * p,
-        "iterative": 10 * (n + p),
-    }
-    return 8.0 * numbers[("primal" if p <= n else "dual") if form == "auto" else form]
 
 
 def _flattened(fn: Callable, unravel: Callable, flat: Array, args: PyTree) -> tuple[Array, PyTree]:

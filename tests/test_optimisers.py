@@ -13,9 +13,10 @@ import pytest
 
 import sciad as sd
 from sciad.models.networks import MLP
-from sciad.solvers.gauss_newton import GaussNewton, bytes_of
+from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.quasi_newton import SSBroyden, _updated
 from sciad.solvers.rounds import one_after_the_other
+from sciad.solvers.step_forms import bytes_of
 from sciad.solvers.weighting import NTK, Causal, GradientNorm, ReLoBRaLo, Seen, chosen, equal
 
 RNG = np.random.default_rng(3)
@@ -135,11 +136,11 @@ def test_bounds_hold_without_a_matrix():
 
 
 def test_the_size_of_a_jacobian_is_told_from_random_signs():
-    from sciad.solvers.gauss_newton import _Maps, _size
+    from sciad.solvers.step_forms import Maps, size_of
 
     jacobian = jnp.asarray(RNG.standard_normal((400, 30)))
-    maps = _Maps(lambda v: jacobian @ v, lambda u: u @ jacobian)
-    assert float(_size(maps, jnp.zeros(400))) == pytest.approx(float(jnp.linalg.norm(jacobian)), rel=0.05)
+    maps = Maps(lambda v: jacobian @ v, lambda u: u @ jacobian)
+    assert float(size_of(maps, jnp.zeros(400))) == pytest.approx(float(jnp.linalg.norm(jacobian)), rel=0.05)
 
 
 # --- descent ---
