@@ -57,7 +57,7 @@ class Descent(AbstractRounds):
     patience: int = eqx.field(static=True)
     watch: Callable[[Any], object] | None = eqx.field(static=True)
     batch: int | None = eqx.field(static=True)
-    optimiser: optax.GradientTransformationExtraArgs = eqx.field(static=True)
+    optimiser: optax.GradientTransformation = eqx.field(static=True)
     balance: AbstractBalance | None
     causal: Causal | None
 
@@ -85,7 +85,7 @@ class Descent(AbstractRounds):
         if batch is not None and batch > points:
             msg = f"Descent(batch={batch}): there are {points} points in a round. Give no more, or raise `points`."
             raise OptionError(msg)
-        self.optimiser = optax.with_extra_args_support(optax.adam(1e-3) if optimiser is None else optimiser)
+        self.optimiser = optax.adam(1e-3) if optimiser is None else optimiser
         self.points, self.batch, self.hold, self.growing = points, batch, hold, growing
         self.budget, self.max_steps, self.watch = float(budget), max_steps, watch
         self.adaptive, self.tolerance, self.patience = adaptive, float(tolerance), patience
@@ -106,12 +106,13 @@ class Descent(AbstractRounds):
         """Make the steps of a round; the optimiser's state and the weights are kept."""
         if kept is None:
             self._check(posed, location, setting)
-        state = _begun(self, posed, location, setting) if kept is None else kept
+        rule = _Rule(self.optimiser, self.sets, self.balance, self.causal)
+        state = _begun(rule, posed, location, setting) if kept is None else kept
         state = state._replace(leaves=posed.leaves(location))
         made, number, left = 0, FIRST, min(steps)
         while made < left:
             began, now = time.perf_counter(), min(number, left - made)
-            state, square = _chunk(self, posed, state, setting, now)
+            state, square = _chunk(rule, posed, state, setting, jnp.asarray(now))
             trained = float(np.sqrt(2 * float(square)))
             made += now
             if made > FIRST:  # compiled by then
@@ -130,6 +131,15 @@ class Descent(AbstractRounds):
             raise InputError(msg)
 
 
+class _Rule(eqx.Module):
+    """What the steps depend on, so that nothing is compiled anew for another budget."""
+
+    optimiser: optax.GradientTransformation = eqx.field(static=True)
+    sets: int = eqx.field(static=True)
+    balance: AbstractBalance | None
+    causal: Causal | None
+
+
 class _State(NamedTuple):
     """Where a descent stands."""
 
@@ -140,60 +150,59 @@ class _State(NamedTuple):
 
 
 @eqx.filter_jit
-def _begun(solver: Descent, posed: Posed, location: Array, setting: PyTree) -> _State:
+def _begun(rule: _Rule, posed: Posed, location: Array, setting: PyTree) -> _State:
     leaves = posed.leaves(location)
-    losses = _losses(solver, posed, posed.parts(location, setting), setting)
-    return _State(leaves, solver.optimiser.init(leaves), equal(losses), jnp.zeros((), int))
+    losses = _losses(rule, posed, posed.parts(location, setting), setting)
+    return _State(leaves, rule.optimiser.init(leaves), equal(losses), jnp.zeros((), int))
 
 
 @eqx.filter_jit
-def _chunk(
-    solver: Descent, posed: Posed, state: _State, setting: PyTree, number: Int[Array, ""] | int
-) -> tuple[_State, Array]:
+def _chunk(rule: _Rule, posed: Posed, state: _State, setting: PyTree, number: Int[Array, ""]) -> tuple[_State, Array]:
     """Make so many steps; also return the mean of the loss without λ."""
 
     def once(_: Any, carry: tuple[_State, Array]) -> tuple[_State, Array]:
         state, total = carry
-        state, loss = _step(solver, posed, state, _batch(solver, setting, state.steps))
+        state, loss = _step(rule, posed, state, _batch(rule, setting, state.steps))
         return state, total + loss
 
     state, total = jax.lax.fori_loop(0, number, once, (state, jnp.zeros((), jax.tree.leaves(state.leaves)[0].dtype)))
     return state, total / number
 
 
-def _step(solver: Descent, posed: Posed, state: _State, setting: PyTree) -> tuple[_State, Array]:
-    weights = _weighed(solver, posed, state, setting)
+def _step(rule: _Rule, posed: Posed, state: _State, setting: PyTree) -> tuple[_State, Array]:
+    weights = _weighed(rule, posed, state, setting)
 
     def loss(leaves: PyTree) -> tuple[Array, Any]:
         parts = posed.parts(posed.flat(leaves), setting)
-        losses = _losses(solver, posed, parts, setting)
+        losses = _losses(rule, posed, parts, setting)
         square = 0.5 * sum((jnp.sum(part**2) for part in parts.values()), start=jnp.zeros(()))
         return sum((weights.factors[name] * losses[name] for name in losses), start=jnp.zeros(())), square
 
     (value, square), slope = jax.value_and_grad(loss, has_aux=True)(state.leaves)
     more = {"value": value, "grad": slope, "value_fn": lambda leaves: loss(leaves)[0]}
     with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to whole powers
-        updates, optimiser = solver.optimiser.update(slope, state.optimiser, state.leaves, **more)
+        transformation = optax.with_extra_args_support(rule.optimiser)
+        updates, optimiser = transformation.update(slope, state.optimiser, state.leaves, **more)
         leaves = optax.apply_updates(state.leaves, updates)
     return _State(leaves, optimiser, weights, state.steps + 1), square
 
 
-def _losses(solver: Descent, posed: Posed, parts: dict[str, Array], setting: PyTree) -> dict[str, Array]:
+def _losses(rule: _Rule, posed: Posed, parts: dict[str, Array], setting: PyTree) -> dict[str, Array]:
     """Return half the sum of squares of each group's residuals, weighted in time."""
-    if solver.causal is not None:
-        parts = parts | {"equation": solver.causal(parts["equation"], posed.times(setting))}
+    if rule.causal is not None:
+        parts = parts | {"equation": rule.causal(parts["equation"], posed.times(setting))}
     return {name: 0.5 * jnp.sum(part**2) for name, part in parts.items()}
 
 
-def _weighed(solver: Descent, posed: Posed, state: _State, setting: PyTree) -> Weights:
+def _weighed(rule: _Rule, posed: Posed, state: _State, setting: PyTree) -> Weights:
     """Return the groups' factors, anew where it is time for it."""
-    balance = solver.balance
+    balance = rule.balance
     if balance is None:
         return state.weights
 
     def anew(leaves: PyTree) -> Weights:
         def losses(leaves: PyTree) -> dict[str, Array]:
-            return _losses(solver, posed, posed.parts(posed.flat(leaves), setting), setting)
+            return _losses(rule, posed, posed.parts(posed.flat(leaves), setting), setting)
 
         def slopes() -> dict[str, Array]:
             found = jax.jacrev(losses)(leaves)
@@ -213,14 +222,14 @@ def _traces(posed: Posed, leaves: PyTree, setting: PyTree) -> dict[str, Array]:
     return {name: jnp.sum(rows**2) for name, rows in zip(sizes, jnp.split(jacobian, ends), strict=True)}
 
 
-def _batch(solver: Descent, setting: PyTree, step: Array) -> PyTree:
+def _batch(rule: _Rule, setting: PyTree, step: Array) -> PyTree:
     """Return the setting with the set of points that a step sees: they are quasi-random, and so is a run of them."""
-    if solver.sets == 1:
+    if rule.sets == 1:
         return setting
 
     def some(rows: Any) -> Any:
         whole = len(rows.points)
-        each = max(whole // solver.sets, 1)
+        each = max(whole // rule.sets, 1)
         first = step % (whole // each) * each
         return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, each), rows)
 

@@ -92,8 +92,10 @@ class QuasiNewton(AbstractRounds):
         made, number, left, done = 0, FIRST, min(steps), False
         while made < left and not done:
             began, most = time.perf_counter(), min(number, left - made)
-            location, state, number_made, square, stop = _chunk(self.method, posed, location, setting, state, most)
-            made, done, trained = made + int(number_made), bool(stop), float(np.sqrt(2 * float(square)))
+            location, state, counted, square, stop = _chunk(
+                self.method, posed, location, setting, state, jnp.asarray(most)
+            )
+            made, done, trained = made + int(counted), bool(stop), float(np.sqrt(2 * float(square)))
             if made > FIRST:  # compiled by then
                 number = max(int(most * SECONDS / (time.perf_counter() - began)), 1)
             yield Made(location, trained, made, None if curvature is None else curvature(state))
@@ -129,7 +131,7 @@ def _begun(method: optx.AbstractMinimiser, posed: Posed, location: Array, settin
 
 @eqx.filter_jit
 def _chunk(
-    method: optx.AbstractMinimiser, posed: Posed, location: Array, setting: PyTree, state: Any, most: Array | int
+    method: optx.AbstractMinimiser, posed: Posed, location: Array, setting: PyTree, state: Any, most: Array
 ) -> tuple[Array, Any, Array, Array, Array]:
     """Make so many steps or fewer: where they led, state, their number, the loss there, and whether it is the end."""
     moving, fixed = eqx.partition(state, eqx.is_array)
