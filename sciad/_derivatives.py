@@ -143,7 +143,7 @@ def derivatives(u: Function, name: str, order: int, *, method: Method | str = "a
 
     Examples
     --------
-    >>> derivatives(lambda p: p.x**3, "x", 3)(Point({"x": 2.0})).round(3).tolist()
+    >>> [round(float(value), 3) for value in derivatives(lambda p: p.x**3, "x", 3)(Point({"x": 2.0}))]
     [8.0, 12.0, 12.0, 6.0]
     """
     d(u)  # says what is no function
