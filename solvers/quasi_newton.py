@@ -205,7 +205,7 @@ class SSBroyden(optx.AbstractMinimiser):
         self, loss: Callable[[Array], Array], flat: Array, direction: Array, at: tuple[Array, Array]
     ) -> tuple[Array, tuple[Array, Array], Array]:
         """Return the length of the step, loss and slope at its end, and how often these were evaluated."""
-        search = optax.scale_by_zoom_linesearch(self.search_steps, initial_guess_strategy="one")
+        search: Any = optax.scale_by_zoom_linesearch(self.search_steps, initial_guess_strategy="one")
         more = {"value": at[0], "grad": at[1], "value_fn": loss}
         with jax.numpy_dtype_promotion("standard"):  # Optax mixes whole numbers with floats
             _, found = search.update(direction, search.init(flat), flat, **more)

@@ -161,7 +161,7 @@ def test_descent_takes_the_steps_of_optax(batch):
         slope = jax.grad(lambda at, part=part: 0.5 * jnp.sum(Curves().residuals(at, part)[0] ** 2))(location)
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimiser.update(slope, state)
-        location = location + updates
+        location = optax.apply_updates(location, updates)
     assert last.steps == 12
     np.testing.assert_allclose(last.location, location, rtol=1e-12)
 
