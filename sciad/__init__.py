@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sciad import solvers as solvers
     from sciad._cores import use_cores
     from sciad._data import fingerprint, read
-    from sciad._derivatives import Point, d, gradient, laplacian
+    from sciad._derivatives import Point, d, derivatives, estimated_laplacian, gradient, laplacian
     from sciad._describe import describe
     from sciad._errors import InputError, OptionError, SciadError
     from sciad._field import FieldFit
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sciad._cores": ("use_cores",),
     "sciad._data": ("fingerprint", "read"),
-    "sciad._derivatives": ("Point", "d", "gradient", "laplacian"),
+    "sciad._derivatives": ("Point", "d", "derivatives", "estimated_laplacian", "gradient", "laplacian"),
     "sciad._describe": ("describe",),
     "sciad._errors": ("InputError", "OptionError", "SciadError"),
     "sciad._field": ("FieldFit",),
@@ -186,8 +186,10 @@ __all__ = [
     "Vectorized",
     "Warmup",
     "d",
+    "derivatives",
     "describe",
     "draw_domain",
+    "estimated_laplacian",
     "fingerprint",
     "fit",
     "frozen",

@@ -91,7 +91,7 @@ def linearised(posed: Collocated, location: Array, setting: Setting) -> Linearis
     jacobian, size = np.asarray(by_location) * scale, location.size
     lengths = np.linalg.norm(jacobian, axis=0)
     lengths = np.where(lengths > 0, lengths, 1.0)
-    triangle = np.linalg.qr(np.column_stack([jacobian / lengths, np.asarray(residuals) * scale]), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.column_stack([jacobian / lengths, np.asarray(residuals) * scale]), mode="r"))
     left, values, right = np.linalg.svd(triangle[:size, :size], full_matrices=False)
     values = np.pad(values, (0, size - len(values)))  # fewer rows than columns say nothing of some directions
     right = np.linalg.svd(triangle[:size, :size])[2] if len(right) < size else right

@@ -125,8 +125,9 @@ def profile(
     >>> found.intervals.round(3).values.tolist()  # 1 ± 1.96 · 0.5/√4
     [[1.0, 0.51, 1.49]]
     """
-    if not hasattr(fit, "stats"):
-        msg = f"profile({type(fit).__name__}): expected what `sd.fit` returns: sd.profile(sd.fit(problem, model))."
+    if not hasattr(fit, "_parts"):
+        msg = f"profile({type(fit).__name__}): expected what `sd.fit` returns of an ODEProblem: "
+        msg += "sd.profile(sd.fit(problem, model))."
         raise InputError(msg)
     if not 0 < level < 1:
         msg = f"profile(level={level}): expected a probability between 0 and 1, such as 0.95."

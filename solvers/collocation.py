@@ -11,9 +11,9 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
-from sciad.solvers.damped_steps import Form, bytes_of
 from sciad.solvers.gauss_newton import GaussNewton, Reached
 from sciad.solvers.rounds import AbstractRounds, Made, Posed, check_settings
+from sciad.solvers.step_forms import Form, bytes_of
 
 HEAVY = 4e9  # bytes of matrices that a dense form may hold
 

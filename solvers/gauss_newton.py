@@ -25,12 +25,13 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar
 
 from sciad._errors import InputError, OptionError, choose
 from sciad._text import is_concrete
-from sciad.solvers.damped_steps import Form, Linear, Maps, Model, dual, iterative, normal, primal, size_of, within
+from sciad.solvers.step_forms import Form, Linear, Maps, Model, dual, iterative, normal, primal, size_of
 
 GREATEST = 1e24  # damping beyond which no step descends
 FORGET = 0.5  # share of the former lengths below which the present lengths of columns may not fall in one step
 PROBE = 0.1  # of the step, over which the acceleration is taken by a difference
 FLAT = 1e-3  # share of `rtol` below which a slope counts as none, however short the steps
+PASSES = 4  # solutions of a step between bounds, each with more entries held
 BEND = 0.75  # of the step's length in units of D: the greatest acceleration that is trusted
 
 
@@ -354,7 +355,7 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
         else:
             ulps = 4 * jnp.finfo(flat.dtype).eps * jnp.abs(flat) * scale  # a step may end so short of a bound
             outwards = ((low >= -ulps) & (slope > 0)) | ((high <= ulps) & (slope < 0))
-            straight, held = within(prepare, (model, maps, scale), outwards, damping, (low, high))
+            straight, held = _within(prepare, (model, maps, scale), outwards, damping, (low, high))
             solve = prepare(model, scale, damping, held)
         change = maps.forward(straight / scale)
         predicted = at.cost - 0.5 * jnp.sum((at.residuals + change) ** 2)
@@ -382,6 +383,28 @@ class GaussNewton(optx.AbstractLeastSquaresSolver):
             return not value.size or self.norm(change / (self.atol + self.rtol * jnp.abs(value))) < 1
 
         return jnp.logical_and(small(flat, step), small(at.residuals, at.residuals - before.residuals))
+
+
+def _within(
+    prepare: Callable, linear: tuple[Model, Maps, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
+
+    Those that a step leads beyond a bound are held on it, and the others solved for again.
+    """
+    model, maps, scale = linear
+    residuals, (low, high) = model.at.residuals, bounds
+
+    def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        step, held = carry
+        fixed = jnp.where(held, step, 0.0)
+        solve = prepare(model, scale, damping, held)
+        free = solve(residuals + maps.forward(fixed / scale))
+        whole = jnp.where(held, fixed, free)
+        inside = jnp.clip(whole, low, high)
+        return inside, held | (inside != whole)
+
+    return jax.lax.fori_loop(0, PASSES, once, (jnp.zeros_like(low), held))
 
 
 def _damped(accept: Array, ratio: Array, state: _State) -> tuple[Array, Array]:

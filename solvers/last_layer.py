@@ -12,8 +12,8 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from sciad._errors import OptionError
-from sciad.solvers.damped_steps import bytes_of
 from sciad.solvers.rounds import Outcome, Posed, judged
+from sciad.solvers.step_forms import bytes_of
 
 SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of all coordinates, tried first
 FACTORS = (0.25, 0.5, 2.0, 4.0)  # for each coordinate in turn, tried then

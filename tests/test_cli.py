@@ -154,6 +154,7 @@ def test_error_of_a_study_is_one_line_and_logged(tmp_path):
     assert not (tmp_path / "runs" / "cup").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     write_study(tmp_path, "cup")
     words = ["sample", "cup.py", "--draws", "20000", "--quiet", "--name"]

@@ -338,7 +338,7 @@ def test_a_fit_is_kept_round_by_round_and_goes_on(tmp_path):
     assert first.stats["interrupted"]
     assert not first.stats["solved"]
     second = sd.fit(problem, equation, solver=QUICK, checkpoint=file, progress=False)
-    assert second.history["held_out"][0] == pytest.approx(first.stats["held_out"])
+    assert second.history["held_out"].to_numpy()[0] == pytest.approx(first.stats["held_out"])
     assert second.stats["solved"]
     kept = sd.load(file, problem.complete(equation))
     assert float(problem.on_grid(kept, x=0.3)["u"][0]) == float(second(x=0.3)["u"][0])

@@ -13,10 +13,10 @@ import pytest
 
 import sciad as sd
 from sciad.models.networks import MLP
-from sciad.solvers.damped_steps import bytes_of
 from sciad.solvers.gauss_newton import GaussNewton
 from sciad.solvers.quasi_newton import SSBroyden, _updated
 from sciad.solvers.rounds import one_after_the_other
+from sciad.solvers.step_forms import bytes_of
 from sciad.solvers.weighting import NTK, Causal, GradientNorm, ReLoBRaLo, Seen, chosen, equal
 
 RNG = np.random.default_rng(3)
@@ -136,7 +136,7 @@ def test_bounds_hold_without_a_matrix():
 
 
 def test_the_size_of_a_jacobian_is_told_from_random_signs():
-    from sciad.solvers.damped_steps import Maps, size_of
+    from sciad.solvers.step_forms import Maps, size_of
 
     jacobian = jnp.asarray(RNG.standard_normal((400, 30)))
     maps = Maps(lambda v: jacobian @ v, lambda u: u @ jacobian)

@@ -264,6 +264,7 @@ def test_an_interrupt_leaves_the_draws_so_far(monkeypatch):
     assert "Stopped by the user after 100 of 250 draws in each chain." in posterior.warnings
 
 
+@pytest.mark.slow
 @pytest.mark.loose_promotion
 def test_a_checkpoint_goes_on_to_the_draws_of_a_run_without_interruption(monkeypatch, tmp_path):
     whole, path = quickly(), tmp_path / "chains.npz"

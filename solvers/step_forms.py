@@ -1,7 +1,7 @@
-"""Damped steps of a linear model, each way of solving for them; and the Jacobian by what it does."""
+"""The step of damped Gauss-Newton, from a linear model: by which matrix it is found, or by none."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float, Scalar
 
 Form = Literal["auto", "primal", "dual", "normal", "iterative"]
-PASSES = 4  # solutions of a step between bounds, each with more entries held
 SIGNS = 64  # random vectors by which the size of a Jacobian is told that is never formed; exact up to so many residuals
 EXACT = 1e-14  # relative tolerance of iterative solves, which are cut short by their number of iterations as a rule
 
@@ -44,28 +43,6 @@ class Model(NamedTuple):
     def finite(self) -> Bool[Array, ""]:
         """Whether residuals and Jacobian are."""
         return jnp.isfinite(self.at.cost) & jnp.all(jnp.isfinite(self.slope))
-
-
-def within(
-    prepare: Callable, linear: tuple[Model, Maps, Array], held: Array, damping: Array, bounds: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    """Return the step between bounds on it, and which of its entries they hold: those that are `held` from the start.
-
-    Those that a step leads beyond a bound are held on it, and the others solved for again.
-    """
-    model, maps, scale = linear
-    residuals, (low, high) = model.at.residuals, bounds
-
-    def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        step, held = carry
-        fixed = jnp.where(held, step, 0.0)
-        solve = prepare(model, scale, damping, held)
-        free = solve(residuals + maps.forward(fixed / scale))
-        whole = jnp.where(held, fixed, free)
-        inside = jnp.clip(whole, low, high)
-        return inside, held | (inside != whole)
-
-    return jax.lax.fori_loop(0, PASSES, once, (jnp.zeros_like(low), held))
 
 
 def primal(model: Model, scale: Array, damping: Scalar, held: Array | None) -> Callable[[Array], Array]:
