@@ -40,7 +40,8 @@ class Collocation(AbstractRounds):
     tolerance
         Root mean square of all residuals on points held out, at which it ends.
     patience
-        Rounds without gain on the points held out, after which it ends.
+        Rounds without gain on the points held out, after which it ends. Their residual goes up and down by a factor of
+        a few from round to round while it falls.
     watch
         Called with the program as each round begins: to draw it, or to keep it.
     engine
@@ -70,7 +71,7 @@ class Collocation(AbstractRounds):
         adaptive: bool = True,
         growing: int = 0,
         tolerance: float = 0.0,
-        patience: int = 5,
+        patience: int = 15,
         watch: Callable[[Any], object] | None = None,
         engine: GaussNewton | None = None,
     ) -> None:

@@ -139,7 +139,8 @@ class MethodOfLines:
         def log_density(v: Array) -> Array:
             plain = unwrap(vectorized.program(v))
             mean, ok = self.predict(plain)
-            return vectorized.log_prior(v) + jnp.where(ok, self.problem.log_likelihood(plain, mean), -jnp.inf)
+            said = self.problem.log_likelihood(plain, mean)
+            return vectorized.log_prior(v) + jnp.where(ok & jnp.isfinite(said), said, -jnp.inf)
 
         return Target(
             log_density=log_density,
@@ -312,7 +313,8 @@ class MethodOfLines:
     def _check(self, plain: PDEProgram) -> None:
         """Check that the equation gives a rate of each field, is linear in it, and has no other derivative in time."""
         fields, rng = len(self.problem.fields), np.random.default_rng(0)
-        orders, rates, trial = (jnp.asarray(rng.standard_normal(s)) for s in ((ORDERS + 1, fields), fields, fields))
+        sizes = ((ORDERS + 1, fields), fields, fields)
+        orders, rates, trial = (jnp.asarray(rng.uniform(0.5, 1.5, size)) for size in sizes)  # roots and logarithms too
         about = jnp.asarray(np.mean(self.grid.nodes)), jnp.asarray(self.begins)
         residual = self._residual(plain, about, orders, rates)
         nothing = np.asarray(residual(jnp.zeros(fields)))
@@ -330,8 +332,8 @@ class MethodOfLines:
         if np.abs(np.asarray(residual(trial)) - nothing - by_rate @ np.asarray(trial)).max() > LINEAR * size:
             msg = f"The equation is not linear in its derivative of {order} order in time. Take sd.Collocation."
             raise InputError(msg)
-        others = [self._residual(plain, about, orders, rates, mixed=1.0)(jnp.zeros(fields))]
-        if np.abs(np.asarray(others[0]) - nothing).max() > LINEAR * size:
+        with_mixed = np.asarray(self._residual(plain, about, orders, rates, mixed=1.0)(jnp.zeros(fields)))
+        if np.abs(with_mixed - nothing).max() > LINEAR * size:
             msg = "The equation has derivatives in space and time at once, which MethodOfLines cannot solve for. Take "
             msg += "sd.Collocation."
             raise InputError(msg)
