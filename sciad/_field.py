@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -133,9 +132,8 @@ class FieldFit(Estimates):
         return self.problem.over_grid(self._missed, ("residual",), coordinates)["residual"]
 
     def _missed(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 1"]:
-        residual = self.problem.residual("equation")
-        of_all = eqx.filter_jit(lambda plain, points: jax.vmap(residual, (None, 0, None))(plain, points, None))
-        return np.linalg.norm(np.asarray(of_all(unwrap(self.program), jnp.asarray(points))), axis=1, keepdims=True)
+        sizes = eqx.filter_jit(self.problem.missed)(unwrap(self.program), jnp.asarray(points))
+        return np.asarray(sizes)[:, None]
 
     @property
     def residuals(self) -> xr.Dataset:
@@ -150,16 +148,16 @@ class FieldFit(Estimates):
         if seen is None:
             msg = "There are no observations, and so no residuals of data. Those of the equation: `equation_residual`."
             raise InputError(msg)
-        points, beside = problem.observed["data"]
-        residual = problem.residual("data")
-        of_all = eqx.filter_jit(lambda plain, points, beside: jax.vmap(residual, (None, 0, 0))(plain, points, beside))
-        found = np.asarray(of_all(unwrap(self.program), jnp.asarray(points), jax.tree.map(jnp.asarray, beside)))
+        of_all = np.asarray(problem.standardised(unwrap(self.program), jnp.asarray(self.prediction())))
+        found = of_all.reshape(len(seen.points), -1)
         there = [number for number, field in enumerate(problem.fields) if field in problem.noise]
         columns = {
             problem.fields[number]: ("observation", np.where(seen.observed[:, number], found[:, i], np.nan))
             for i, number in enumerate(there)
         }
-        places = {n: ("observation", column) for n, column in zip(problem.domain.coordinates, points.T, strict=True)}
+        places = {
+            n: ("observation", column) for n, column in zip(problem.domain.coordinates, seen.points.T, strict=True)
+        }
         return xr.Dataset(columns, coords=places)
 
     def _spread(self) -> Spread:

@@ -15,6 +15,7 @@ from sciad.solvers.collocation import HEAVY
 from sciad.solvers.least_squares import best_noise
 from sciad.solvers.points import by_residual
 from sciad.solvers.rounds import AbstractRounds, judged
+from sciad.solvers.step_forms import bytes_of
 
 HELD = 1_000_003  # seed of the points held out, beyond all that are trained on
 SEEDS = 1000  # from one round to the next: each group of points takes one
@@ -85,7 +86,7 @@ class Course:
     def too_large(self) -> bool:
         """Whether the network has too many weights for a dense Jacobian, and so for errors."""
         size = self._posed.places.size
-        return 8.0 * size * (max(self._solver.points, ENOUGH * size) + 2 * size) > HEAVY
+        return bytes_of("normal", max(self._solver.points, ENOUGH * size), size) > HEAVY
 
     def settled(self, location: Array) -> bool:
         """Whether the estimates beside data have come to rest, as far as the linear problem about them tells."""

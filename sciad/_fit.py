@@ -159,10 +159,8 @@ def fit(
         asked = {"priors": priors, "key": key, "checkpoint": checkpoint, "progress": progress}
         return fit_field(problem, program, solver=solver, **asked)
     if isinstance(problem, MethodOfLines):
-        if starts is not None or priors or checkpoint is not None:
-            msg = (
-                "fit(starts=..., priors=..., checkpoint=...): of MethodOfLines only solver and progress can be chosen."
-            )
+        if starts is not None or priors or key is not None or checkpoint is not None:
+            msg = "fit(starts, priors, key, checkpoint): of MethodOfLines only solver and progress can be chosen."
             raise OptionError(msg)
         return fit_lines(problem, program, solver=solver, progress=progress)
     if checkpoint is not None:

@@ -50,15 +50,6 @@ class Collocation(AbstractRounds):
         where that one would hold more than 4 GB (``"iterative"``).
     """
 
-    points: int = eqx.field(static=True)
-    hold: int = eqx.field(static=True)
-    budget: float = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    adaptive: bool = eqx.field(static=True)
-    growing: int = eqx.field(static=True)
-    tolerance: float = eqx.field(static=True)
-    patience: int = eqx.field(static=True)
-    watch: Callable[[Any], object] | None = eqx.field(static=True)
     engine: GaussNewton
 
     def __init__(

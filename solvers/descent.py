@@ -47,15 +47,6 @@ class Descent(AbstractRounds):
         As in `Collocation`.
     """
 
-    points: int = eqx.field(static=True)
-    hold: int = eqx.field(static=True)
-    budget: float = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    adaptive: bool = eqx.field(static=True)
-    growing: int = eqx.field(static=True)
-    tolerance: float = eqx.field(static=True)
-    patience: int = eqx.field(static=True)
-    watch: Callable[[Any], object] | None = eqx.field(static=True)
     batch: int | None = eqx.field(static=True)
     optimiser: optax.GradientTransformation = eqx.field(static=True)
     balance: AbstractBalance | None

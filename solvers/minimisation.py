@@ -37,15 +37,6 @@ class QuasiNewton(AbstractRounds):
         As in `Collocation`.
     """
 
-    points: int = eqx.field(static=True)
-    hold: int = eqx.field(static=True)
-    budget: float = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-    adaptive: bool = eqx.field(static=True)
-    growing: int = eqx.field(static=True)
-    tolerance: float = eqx.field(static=True)
-    patience: int = eqx.field(static=True)
-    watch: Callable[[Any], object] | None = eqx.field(static=True)
     method: optx.AbstractMinimiser
 
     def __init__(

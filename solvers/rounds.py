@@ -85,15 +85,15 @@ class Made(NamedTuple):
 class AbstractRounds(eqx.Module):
     """A solver that makes steps on given points, again and again on new ones: see `Collocation` for the settings."""
 
-    points: eqx.AbstractVar[int]
-    hold: eqx.AbstractVar[int]
-    budget: eqx.AbstractVar[float]
-    max_steps: eqx.AbstractVar[int]
-    adaptive: eqx.AbstractVar[bool]
-    growing: eqx.AbstractVar[int]
-    tolerance: eqx.AbstractVar[float]
-    patience: eqx.AbstractVar[int]
-    watch: eqx.AbstractVar[Callable[[Any], object] | None]
+    points: int = eqx.field(static=True)
+    hold: int = eqx.field(static=True)
+    budget: float = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    adaptive: bool = eqx.field(static=True)
+    growing: int = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
+    patience: int = eqx.field(static=True)
+    watch: Callable[[Any], object] | None = eqx.field(static=True)
 
     @abc.abstractmethod
     def descend(

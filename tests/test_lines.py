@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import sciad as sd
+from sciad._fit_lines import LinesFit
 from sciad._roles import unwrap
 from sciad.problems.grids import chebyshev, fourier, interpolation
 
@@ -167,7 +168,7 @@ def test_draws_follow_the_posterior_by_quadrature():
     assert abs(row["sd"] - sd_) / row["mcse_sd"] < 4
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked", "workplace")
 def test_what_cannot_be_solved_by_lines_is_refused():
     twice = [SINE, sd.Neumann(0.0, "x_min"), sd.Robin(0.0, "x_min", a=1.0, b=1.0)]
     with pytest.raises(sd.InputError, match=r"expected an sd\.PDEProblem"):
@@ -203,6 +204,10 @@ def test_what_cannot_be_solved_by_lines_is_refused():
         sd.fit(observed()[0], heat)
     with pytest.raises(sd.OptionError, match="only solver and progress"):
         sd.fit(observed()[0], Rod(), priors=True)
+    with pytest.raises(sd.OptionError, match="only solver and progress"):
+        sd.fit(observed()[0], Rod(), key=1)
+    with pytest.raises(sd.InputError, match=r"got a LinesFit\. Print it instead"):
+        sd.report("nowhere", fit=object.__new__(LinesFit))
     with pytest.raises(sd.InputError, match="a field's weights are not drawn"):
         sd.sample(rod.problem, heat)
 

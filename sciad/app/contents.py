@@ -140,6 +140,11 @@ def gather(
     if fit is None and posterior is None:
         message = "a report needs a fit or a posterior: got neither."
         raise InputError(message)
+    if fit is not None and not (is_field(fit) or hasattr(fit, "diagnostics")):
+        message = (
+            f"a report is of a fit of an ODEProblem or a PDEProblem: got a {type(fit).__name__}. Print it instead."
+        )
+        raise InputError(message)
     contents = Contents(title or "Report", description, dict(settings or {}), describe(), timings=dict(timings or {}))
     data = getattr(problem, "data", None)
     if isinstance(data, xr.Dataset):

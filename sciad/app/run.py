@@ -34,7 +34,7 @@ class Run:
     ``log.txt``                   what was said, with the time
     ``fit.json``, ``fit.nc``      the fit: values and errors; residuals, prediction, covariance
     ``model.json``                what was assumed, in words
-    ``program.npz``               of a field: the fitted program, as `sciad.load` takes it
+    ``program.npz``               of a field that is trained: the program, for `sciad.load`
     ``posterior.nc``              the draws, in the schema of ArviZ
     ``bands.nc``, ``priors.nc``   bands of predictions on a fine grid; prior densities
     ``checkpoint.npz``            chains and draws so far, until sampling is done; ``sciad resume`` goes on from it

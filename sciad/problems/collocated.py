@@ -173,9 +173,7 @@ class Collocated(Parted):
     def magnitudes(self, location: Float[Array, " p"], setting: Setting) -> Float[Array, " n"]:
         """Return the size of the equation's residual at each point inside."""
         plain = unwrap(self.full.program(self.joined(location, setting.noise)))
-        points, beside = setting.rows["equation"]
-        found = jax.vmap(self.problem.residual("equation"), (None, 0, 0))(plain, jnp.asarray(points), beside)
-        return jnp.sqrt(jnp.sum(found**2, axis=1))
+        return self.problem.missed(plain, jnp.asarray(setting.rows["equation"].points))
 
     def root_mean_squares(self, location: Float[Array, " p"], setting: Setting) -> dict[str, Float[Array, ""]]:
         """Return the root mean square of each group's residuals, without weights."""

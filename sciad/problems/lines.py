@@ -70,7 +70,7 @@ class MethodOfLines:
     problem
         On a `Box` of time and one other coordinate, with `Initial` values of every field.
     points
-        Nodes. The error falls by orders of magnitude with each few, once the field is resolved; compare two grids.
+        Nodes. Once a smooth field is resolved, the error falls exponentially with their number; compare two grids.
     solver
         `sciad.ODE`: default Kvaerno's fifth-order method for stiff equations, to a relative tolerance of 1e-8, with
         forward sensitivities.

@@ -270,6 +270,11 @@ class PDEProblem:
         del beside
         return stacked(plain.equation(self.field(plain), self.point(point)))
 
+    def missed(self, plain: PDEProgram, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+        """Return the size of the equation's residual at points; of several, the root of their squares' sum."""
+        found = jax.vmap(self._of_equation, (None, 0, None))(plain, points, None)
+        return jnp.sqrt(jnp.sum(found**2, axis=1))
+
     def _of_condition(self, plain: PDEProgram, point: Array, normal: Any, number: int) -> Array:
         condition, u = self.conditions[number], self.field(plain)
         if len(self.fields) > 1 and condition.field != "*":
