@@ -253,7 +253,7 @@ class LeastSquares(eqx.Module):
                 if _few(tries) and not (path and path.doubtful(_best(tries))):
                     # Nothing is wrong with the best but that few starts lead there: so may fewer to a better one.
                     search.polish(locations[order[self.polished : 2 * self.polished]], noise, "more descents")
-                elif path and self.paths:
+                if path and self.paths:
                     followed += search.follow(path, [*shortcuts, *locations], noise)
         except KeyboardInterrupt:
             if path is None or not tries:
