@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from benchmarks.measure import Row
 
-BENCHMARKS = ("nuts_ode", "ode_fit", "ode_overhead", "pinn", "pinn_coverage", "pinn_inverse", "ude")
+BENCHMARKS = ("nuts_ode", "ode_fit", "ode_overhead", "pinn", "pinn_coverage", "pinn_domains", "pinn_inverse", "ude")
 
 
 class Benchmark(Protocol):

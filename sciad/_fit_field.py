@@ -151,7 +151,7 @@ def _by_last_layer(
         return posed, posed.start
 
     posed, found = solver.solve(
-        len(problem.domain.coordinates),
+        problem.directions,
         pose,
         lambda number, points: _setting(problem.design(points, HELD if number < 0 else 0), noise),
         lambda done, least: display.update("scales tried", done, done, f"residual held out {least:.3g}"),
@@ -164,7 +164,7 @@ def _featured(
     problem: PDEProblem, program: PyTree, width: int, scales: np.ndarray, key: PRNGKeyArray | int
 ) -> Collocated:
     """Pose the problem with random features for a network."""
-    scale = jnp.asarray(scales[problem.coordinate_of_input])
+    scale = jnp.asarray(scales[problem.direction_of_input])
     network = functools.partial(RandomFeatures, width=width, scale=scale)
     return Collocated(vectorize(problem.complete(program, key, network=network)), problem)
 
@@ -176,7 +176,7 @@ def _linear(problem: PDEProblem, program: PyTree, key: PRNGKeyArray | int) -> bo
     """
     if problem.observations is not None:
         return False
-    posed = _featured(problem, program, FEW, np.ones(len(problem.domain.coordinates)), key)
+    posed = _featured(problem, program, FEW, np.ones(problem.directions), key)
     start = posed.start
     if start.size > FEW * len(problem.fields):
         return False

@@ -1,7 +1,8 @@
 """Roles: who finds each array of a program.
 
 A *program* is a PyTree of Equinox modules. Its arrays are `Param`s, or plain arrays, which count as `inner` with the
-real line as constraint if they are floating-point, and as `frozen` otherwise. Whatever is no array is frozen too.
+real line as constraint if they are floating-point, and as `frozen` otherwise. Whatever is no array is frozen too, and
+numbers are no arrays, NumPy's included: arithmetic makes these of Python's, unasked.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import ArrayLike, PyTree
 from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
@@ -59,11 +61,15 @@ def is_param(x: Any) -> bool:
     return isinstance(x, Param)
 
 
+def _is_array(leaf: Any) -> bool:
+    return eqx.is_inexact_array(leaf) and not isinstance(leaf, np.generic)
+
+
 def role_of(leaf: Any) -> Role:
     """Return the role of a `Param` or of any other leaf."""
     if isinstance(leaf, Param):
         return leaf.role
-    return "inner" if eqx.is_inexact_array(leaf) else "frozen"
+    return "inner" if _is_array(leaf) else "frozen"
 
 
 def leaves(program: PyTree) -> dict[str, Any]:
@@ -81,13 +87,15 @@ def leaves(program: PyTree) -> dict[str, Any]:
 def fill(program: T) -> T:
     """Return a program whose values are there: a `Param` without one takes its prior's centre.
 
-    Floating-point arrays become JAX arrays.
+    Floating-point arrays become JAX arrays, and NumPy's numbers Python's.
     """
 
     def one(leaf: Any) -> Any:
         if isinstance(leaf, Param):
             return eqx.tree_at(lambda p: p.value, leaf, leaf.array, is_leaf=lambda x: isinstance(x, FromPrior))
-        return jnp.asarray(leaf) if eqx.is_inexact_array(leaf) else leaf
+        if isinstance(leaf, np.floating):
+            return float(leaf)
+        return jnp.asarray(leaf) if _is_array(leaf) else leaf
 
     return jtu.tree_map(one, program, is_leaf=is_param)
 
@@ -199,7 +207,7 @@ def _shown(where: Any) -> str:
 
 
 def _can_hold(leaf: Any, role: Role | None) -> bool:
-    return is_param(leaf) or eqx.is_inexact_array(leaf) or (role == "frozen" and eqx.is_array(leaf))
+    return is_param(leaf) or _is_array(leaf) or (role == "frozen" and eqx.is_array(leaf))
 
 
 def _marked(path: str, leaf: Any, changes: dict[str, Any]) -> Param:

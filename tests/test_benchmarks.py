@@ -234,6 +234,23 @@ def test_coverage_is_the_share_of_intervals_that_hold_the_truth(monkeypatch):
     assert found["simulation", "coverage_rate"] == found["simulation", "error_rate"] == 1.0
 
 
+def test_hard_domains_print_their_references_own_error(monkeypatch):
+    from benchmarks import pinn_domains
+
+    def isolated(measurement, *, seed, trained, **arguments):
+        del measurement, arguments
+        if trained:
+            message = "out of memory"
+            raise measure.MeasurementError(message)
+        return {"rel_l2": 0.1 * seed, "run_seconds": 2.0, "compile_seconds": 1.0, "held_out_residual": 0.5}
+
+    monkeypatch.setattr(pinn_domains, "isolated", isolated)
+    found = {(row["system"], row["metric"]): row["value"] for row in pinn_domains.run("poisson5d", 1.0, peers=False)}
+    assert found["sciad", "rel_l2"] == 0.1
+    assert found["sciad_trained", "failed"] == 1.0
+    assert 0 < found["sciad", "reference_floor"] < 1e-15
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("equation", ["burgers", "kdv"])
 def test_simulations_find_the_coefficients_of_exact_data(equation):

@@ -322,6 +322,15 @@ def test_a_delay_that_a_model_cannot_have_is_told_before_any_solve(options, matc
         record(np.ones(4), ts, **options).complete(Hutchinson())
 
 
+def test_the_delay_of_each_experiment_is_looked_at():
+    ts = np.linspace(0.0, 3.0, 4)
+    data = xr.Dataset({"x": (("run", "t"), np.ones((2, 4)))}, coords={"t": ts, "run": ["a", "b"]})
+    problem = sd.ODEProblem(data, delay=lambda model: model.tau)
+    model = eqx.tree_at(lambda m: m.tau, Hutchinson(), sd.param(np.array([1.0, -1.0]), each=True))
+    with pytest.raises(sd.InputError, match="is -1 for this model; expected a positive number"):
+        problem.complete(model)
+
+
 def test_gradient_matching_refuses_a_delay():
     ts = np.linspace(0.0, 3.0, 9)
     with pytest.raises(sd.InputError, match="knows no delayed state"):

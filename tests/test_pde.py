@@ -301,22 +301,23 @@ def test_integrals_are_exact_for_polynomials_at_each_value_of_the_others():
         (sd.Integral(0.0, over="x"), lambda p: 4.0 * p.y**2 * p.t + 2.0),
         (sd.Integral(0.0, lambda u, p: u(p) * p.x, over=("x",)), lambda p: 32 / 5 * p.y**2 * p.t + 2.0),
     ]:
-        points, rule = condition.rows(box, 100, 0)
-        names = condition.coordinates(box)
+        points, rule = condition.rows(box, "", 100, 0)
         p = sd.Point(dict(zip(box.coordinates, jnp.asarray(points[3]), strict=True)))
-        nodes = dict(zip(names, jnp.asarray(rule.nodes[3]).T, strict=True)), jnp.asarray(rule.weights[3])
-        (missed,) = condition.misses(u, condition.values(), p, nodes)
+        one = jax.tree.map(lambda x: jnp.asarray(x[3]), rule)
+        (missed,) = condition.misses(u, condition.values(), p, one)
         assert float(missed) == pytest.approx(float(exact(p)), rel=1e-12)
 
 
 def test_integrals_over_other_domains_are_by_points():
     disk = sd.Disk((0, 0), 1.0)
-    points, rule = sd.Integral(0.0).rows(disk, 100, 0)
+    points, rule = sd.Integral(0.0).rows(disk, "", 100, 0)
     assert points.shape == (1, 2)
-    assert np.sum(rule.weights * np.sum(rule.nodes**2, axis=-1)) == pytest.approx(np.pi / 2, rel=1e-3)
+    assert np.sum(rule.weights * sum(x**2 for x in rule.nodes.values())) == pytest.approx(np.pi / 2, rel=1e-3)
     cube = sd.Box(a=(0, 1), b=(0, 1), c=(0, 2), t=(0, 1))
-    _, rule = sd.Integral(0.0).rows(cube, 100, 0)
-    assert np.sum(rule.weights[0] * np.prod(rule.nodes[0], axis=-1)) == pytest.approx(0.5, rel=1e-2)
+    _, rule = sd.Integral(0.0).rows(cube, "", 100, 0)
+    assert np.sum(rule.weights[0] * np.prod([x[0] for x in rule.nodes.values()], axis=0)) == pytest.approx(
+        0.5, rel=1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,3 +331,39 @@ def test_integrals_over_other_domains_are_by_points():
 def test_integrals_that_cannot_be(domain, over, message):
     with pytest.raises(sd.InputError, match=message):
         sd.PDEProblem(domain, conditions=[sd.Integral(1.0, over=over)])
+
+
+def test_values_on_many_faces_cost_no_more_than_on_one():
+    names = tuple("abcdef")
+
+    def total(p):
+        return sum(p[name] ** 2 for name in names)
+
+    calls = []
+
+    def counted(p):
+        calls.append(p)
+        return total(p)
+
+    cube = sd.Box(**dict.fromkeys(names, (0, 1)))
+    problem = sd.PDEProblem(cube, conditions=[sd.Dirichlet(counted)])
+    assert "(exact)" in str(problem)
+    plain = sd.unwrap(problem.complete(lambda u, p: u(p)))
+    calls.clear()
+    face = problem.point(jnp.array([0.3, 0.1, 1.0, 0.4, 0.5, 0.6]))
+    assert float(problem.field(plain)(face)) == pytest.approx(float(total(face)), rel=1e-12)
+    assert len(calls) == 1
+
+
+def test_what_would_take_too_many_blends_is_met_at_points():
+    names = tuple("abcd")
+    cube = sd.Box(**dict.fromkeys(names, (0, 1)))
+
+    def ends(*chosen):
+        return [f"{name}_{end}" for name in chosen for end in ("min", "max")]
+
+    conditions = [sd.Dirichlet(1.0, on=ends("a", "b")), sd.Dirichlet(1.0, on=ends("c", "d"))]
+    words = str(sd.PDEProblem(cube, conditions=conditions))
+    assert words.count("(exact)") == words.count("(by points)") == 1
+    zero = [sd.Dirichlet(0.0, on=ends("a", "b")), sd.Dirichlet(0.0, on=ends("c", "d"))]
+    assert str(sd.PDEProblem(cube, conditions=zero)).count("(exact)") == 2  # nothing is blended

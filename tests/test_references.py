@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from scipy.integrate import simpson, solve_ivp
 
-from benchmarks import pde_inverse
+from benchmarks import domain_references, pde_inverse
 from benchmarks.pde_references import (
     DIFFUSION,
     REFERENCES,
@@ -217,3 +217,36 @@ def test_a_trace_looks_ever_more_rarely_and_is_read_off():
     assert best(pairs) == (3.0, 0.1)
     assert (seconds_to(pairs, 0.3), seconds_to(pairs, 0.1), seconds_to(pairs, 0.01)) == (3.0, 3.0, float("inf"))
     assert best([]) == (float("inf"), float("inf"))
+
+
+@pytest.mark.parametrize("case", ["lshape", "perforated"])
+def test_harmonic_references_meet_their_boundary_and_the_equation(case):
+    truth = domain_references.CASES[case]()
+    assert truth.floor < 1e-5
+    on_grid = np.full((201, 201), np.nan)
+    place = np.round((truth.points + 1) * 100).astype(int)
+    on_grid[place[:, 0], place[:, 1]] = truth.values[:, 0]
+    rows, columns = np.ix_(np.arange(20, 29), np.arange(150, 159))  # about (-0.76, 0.54)
+    patch = on_grid[rows, columns]
+    found = (SECOND @ patch[:, 4] + SECOND @ patch[4]) / 0.01**2
+    assert found == pytest.approx(-1.0 if case == "lshape" else 0.0, abs=1e-6)
+    assert np.abs(on_grid[0]).max() < 1e-6
+    if case == "lshape":
+        corner = on_grid[101:121, 100]  # to the right of the re-entrant corner, on its side
+        assert np.abs(corner).max() < 1e-6
+        assert np.nanmax(on_grid) == pytest.approx(0.1497, abs=2e-3)
+    else:
+        assert np.nanmin(on_grid) > -1e-6
+        assert np.nanmax(on_grid) < 1 + 1e-6
+
+
+@pytest.mark.slow
+def test_the_fluid_in_a_cavity_keeps_its_walls_and_its_mass():
+    truth = domain_references.cavity()
+    assert truth.floor < 1e-6
+    x = np.linspace(0, 1, 101)
+    u, v = truth.values.T.reshape(2, 101, 101)
+    np.testing.assert_allclose(u[:, -1], domain_references.lid(x), atol=1e-9)
+    for at_rest in (u[0], u[-1], u[:, 0], v[0], v[-1], v[:, 0], v[:, -1]):
+        np.testing.assert_allclose(at_rest, 0.0, atol=1e-9)
+    assert abs(simpson(u[50], x=x)) < 1e-6  # what flows to the right flows back

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpyro.distributions import constraints
 
+import sciad as sd
 from sciad._describe import describe
 from sciad._errors import InputError, OptionError
 from sciad._param import FromPrior
@@ -367,3 +368,11 @@ def test_describe_a_part_of_a_split(study):
 def test_what_is_no_prior_or_constraint_is_said(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_numbers_are_constants_whosever_they_are():
+    program = {"python": 1.0, "numpy": np.float64(2.0), "array": np.array(3.0)}
+    assert [role_of(leaf) for leaf in sd.mark(program, "array", unit="m").values()] == ["frozen", "frozen", "inner"]
+    assert type(fill(program)["numpy"]) is float
+    with pytest.raises(sd.InputError, match="Expected floating-point arrays"):
+        sd.mark(program, "numpy", "outer")

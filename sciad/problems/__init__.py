@@ -3,6 +3,7 @@
 from sciad.problems.conditions import Dirichlet, Initial, Neumann, Operator, Periodic, Robin
 from sciad.problems.doses import Doses
 from sciad.problems.integral import Integral
+from sciad.problems.interface import Interface
 from sciad.problems.lines import MethodOfLines
 from sciad.problems.matching import gradient_matching
 from sciad.problems.ode import ODEProblem, ODEProgram
@@ -16,6 +17,7 @@ __all__ = [
     "Doses",
     "Initial",
     "Integral",
+    "Interface",
     "MethodOfLines",
     "Neumann",
     "ODEProblem",

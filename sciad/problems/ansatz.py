@@ -2,8 +2,8 @@ r"""Conditions carried exactly: fields of the form :math:`u(p) = A(p) + s\, D(p)
 
 A meets the prescribed values, the distance D is zero where they are prescribed, N is a network, s the field's size.
 For each face in turn A takes in what it still misses there, faded out towards the face on the other side (transfinite
-interpolation by a Boolean sum); so all are met, if they agree where they meet. Of periodic coordinates the network sees
-sine and cosine alone.
+interpolation by a Boolean sum); so all are met, if they agree where they meet. A value on a bent face, or on more flat
+ones than six, is taken for the whole domain first. Of periodic coordinates the network sees sine and cosine alone.
 
 Source: W. J. Gordon and C. A. Hall, *Transfinite element methods* (1973); N. Sukumar and A. Srivastava, *Exact
 imposition of boundary conditions with distance functions in physics-informed deep neural networks* (2022).
@@ -20,6 +20,7 @@ from sciad.models.domains import AbstractDomain
 from sciad.problems.conditions import AbstractCondition, Dirichlet, Initial, Periodic, Value, value_at
 
 Known: TypeAlias = Function | None  # None: zero everywhere, which costs nothing
+FLAT = 6  # faces that a Boolean sum takes in, at a cost of two to that power
 
 
 class Carried(NamedTuple):
@@ -34,15 +35,22 @@ def carried_by(domain: AbstractDomain, conditions: Sequence[AbstractCondition], 
     """Choose which conditions on a field its ansatz carries: those on faces of a box first, then initial values."""
     chosen: dict[int, tuple[str, ...]] = {}
     mine = [(i, each) for i, each in enumerate(conditions) if each.field in (None, field) and each.hard is not False]
-    bent = False
+    whole, summed = False, 0
     for i, each in mine:
         if not isinstance(each, Dirichlet):
             continue
         faces = each.faces(domain)
-        flat = all(domain.side(face) for face in faces)
-        smooth = domain.distance(faces, _anywhere(domain)) is not None
-        if flat or (smooth and not bent and not any(domain.side(f) for f in faces)):
-            chosen[i], bent = faces, bent or not flat
+        flat = [domain.side(face) is not None for face in faces]
+        if _whole(domain, faces):
+            smooth = domain.distance(faces, _anywhere(domain)) is not None
+            if whole or not (all(flat) or (smooth and not any(flat))):
+                continue  # one value can be that of the whole domain, on faces with a distance function
+            whole = True
+        elif not _is_zero(each.value):
+            summed += len(faces)
+            if summed > FLAT and not each.hard:
+                continue
+        chosen[i] = faces
     initial = {i: each.faces(domain) for i, each in mine if isinstance(each, Initial)}
     fixed = [face for faces in chosen.values() for face in faces]
     for i, faces in initial.items():
@@ -56,24 +64,31 @@ def known_part(
 ) -> Known:
     """Return A, from the values that the program holds for each condition; None where it is zero.
 
-    A bent face comes first, since its value is taken for the whole domain; then flat ones, then initial values.
+    What is taken for the whole domain comes first; then flat faces, then initial values.
     """
 
     def place(item: tuple[int, tuple[str, ...]]) -> tuple[bool, bool]:
-        return isinstance(conditions[item[0]], Initial), all(domain.side(face) for face in item[1])
+        return isinstance(conditions[item[0]], Initial), not _whole(domain, item[1])
 
     known: Known = None
     for number, faces in sorted(carried.conditions, key=place):
         condition, value = conditions[number], values[number]
+        if _whole(domain, faces):
+            known = _with_boundary(value[0])
+            continue
         for face in faces:
             side = domain.side(face)
+            assert side is not None  # else taken for the whole domain
             if isinstance(condition, Initial):
                 known = _with_initial(known, value, condition.time, side)
-            elif side is None:
-                known = _with_boundary(value[0])
             else:
                 known = _with_face(known, value[0], side, _fading(domain, carried, face))
     return known
+
+
+def _whole(domain: AbstractDomain, faces: tuple[str, ...]) -> bool:
+    """Whether a value on these faces is taken for the whole domain."""
+    return len(faces) > FLAT or not all(domain.side(face) for face in faces)
 
 
 def _with_face(known: Known, value: Value, side: tuple[str, float], fading: Function) -> Known:
@@ -93,8 +108,7 @@ def _with_boundary(value: Value) -> Known:
     return None if _is_zero(value) else lambda p: value_at(value, p)
 
 
-def _with_initial(known: Known, values: tuple[Value, ...], time: str, side: tuple[str, float] | None) -> Known:
-    assert side is not None  # times are coordinates of a box
+def _with_initial(known: Known, values: tuple[Value, ...], time: str, side: tuple[str, float]) -> Known:
     first = jnp.asarray(side[1])
     old = known
 
@@ -141,8 +155,8 @@ def distance(domain: AbstractDomain, carried: Carried, p: Point) -> Float[Array,
     return found
 
 
-def network_inputs(domain: AbstractDomain, periodic: tuple[str, ...]) -> tuple[int, Callable[[Point], Array]]:
-    """Return how many numbers a network sees of a point, and the function that gives them, each in [-1, 1]."""
+def network_inputs(domain: AbstractDomain, periodic: tuple[str, ...]) -> Callable[[Point], Array]:
+    """Return the function that gives the numbers that a network sees of a point, each in [-1, 1]."""
     spans = dict(zip(domain.coordinates, domain.bounds, strict=True))
 
     def seen(p: Point) -> Array:
@@ -153,7 +167,7 @@ def network_inputs(domain: AbstractDomain, periodic: tuple[str, ...]) -> tuple[i
             numbers += [jnp.cos(turn), jnp.sin(turn)] if name in periodic else [2 * part - 1]
         return jnp.stack(numbers)
 
-    return len(spans) + len(periodic), seen
+    return seen
 
 
 def _anywhere(domain: AbstractDomain) -> Point:

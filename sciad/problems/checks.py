@@ -63,7 +63,8 @@ def check_program(problem: "ODEProblem", program: "ODEProgram") -> None:
 
     if problem.delay is not None:
         span = problem.observations.times[-1] - problem.t0
-        check_delay(problem.delay, model, float(span), problem.solver.max_steps)
+        for number in range(len(problem.observations.values)):
+            check_delay(problem.delay, model_of(program.model, number), float(span), problem.solver.max_steps)
 
     def slope(t: Array, y: Array) -> Array:
         called = model

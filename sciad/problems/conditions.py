@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from sciad._derivatives import Function, Point, d, gradient
 from sciad._errors import InputError, did_you_mean
@@ -14,6 +15,8 @@ from sciad.models.domains import AbstractDomain
 
 Value: TypeAlias = Any  # a number, a `Param`, or a function of a point, which may be a module with parameters
 Normal: TypeAlias = Float[Array, " d"]
+
+FACE = 0.1  # points on a face, by those inside
 
 
 class AbstractCondition(eqx.Module):
@@ -45,6 +48,14 @@ class AbstractCondition(eqx.Module):
     def place(self, domain: AbstractDomain) -> str:
         """Return where it holds, in words."""
         return f"on {', '.join(self.faces(domain))}"
+
+    def places(self, domain: AbstractDomain) -> tuple[str, ...]:
+        """Return the places where it is met at points, each with a group of residuals: its faces."""
+        return self.faces(domain)
+
+    def rows(self, domain: AbstractDomain, place: str, number: int, seed: int) -> tuple[np.ndarray, PyTree]:
+        """Return points at a place, for so many points inside, and what belongs to each: the outward normal."""
+        return domain.surface(place, max(int(FACE * number), 1), seed)
 
 
 def value_at(value: Value, p: Point) -> Array:

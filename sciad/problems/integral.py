@@ -21,10 +21,10 @@ PART = 0.02  # places along the other coordinates, by the points inside
 
 
 class Quadrature(NamedTuple):
-    """Nodes, with a column for each coordinate that is integrated over, and their weights."""
+    """Nodes, by the coordinates that are integrated over, and their weights; for each of several points."""
 
-    nodes: Float[np.ndarray | Array, "q k"]
-    weights: Float[np.ndarray | Array, " q"]
+    nodes: dict[str, Float[np.ndarray | Array, "points q"]]
+    weights: Float[np.ndarray | Array, "points q"]
 
 
 class Integral(AbstractCondition):
@@ -97,36 +97,42 @@ class Integral(AbstractCondition):
         """Return the value, and g."""
         return self.value, self.of
 
-    def rows(self, domain: AbstractDomain, number: int, seed: int) -> tuple[np.ndarray, Quadrature]:
+    def places(self, domain: AbstractDomain) -> tuple[str, ...]:
+        """Return one place, all there is to integrate over."""
+        return (" and ".join(self.coordinates(domain)),)
+
+    def rows(self, domain: AbstractDomain, place: str, number: int, seed: int) -> tuple[np.ndarray, Quadrature]:
         """Return points that stand for the values of the other coordinates, and for each the rule."""
+        del place
         over = self.coordinates(domain)
         places = 1 if len(over) == len(domain.coordinates) else max(int(PART * number), 8)
         nodes, weights = _rule(domain, over, seed)
-        many = Quadrature(np.repeat(nodes[None], places, axis=0), np.repeat(weights[None], places, axis=0))
-        return domain.interior(places, seed), many
+        many = {name: np.repeat(column[None], places, axis=0) for name, column in zip(over, nodes.T, strict=True)}
+        return domain.interior(places, seed), Quadrature(many, np.repeat(weights[None], places, axis=0))
 
     def misses(self, u: Any, values: tuple[Value, ...], p: Point, normal: Any) -> tuple[Array, ...]:
-        """Return the integral less the value; in the place of a normal there are nodes, by name, and weights."""
-        by_name, weights = normal
+        """Return the integral less the value; in the place of a normal there is a quadrature."""
+        nodes, weights = normal
         value, of = values
 
-        def at(nodes: dict[str, Array]) -> Array:
-            there = p.at(**nodes)
+        def at(node: dict[str, Array]) -> Array:
+            there = p.at(**node)
             return jnp.asarray(u(there) if of is None else of(u, there))
 
-        return (jnp.dot(weights, jax.vmap(at)(by_name)) - value_at(value, p),)
+        return (jnp.dot(weights, jax.vmap(at)(nodes)) - value_at(value, p),)
 
 
-def _rule(domain: AbstractDomain, over: tuple[str, ...], seed: int) -> Quadrature:
+def _rule(domain: AbstractDomain, over: tuple[str, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes, with a column for each coordinate that is integrated over, and their weights."""
     columns = [domain.coordinates.index(name) for name in over]
     if not isinstance(domain, Box) or len(over) > max(NODES):
         sides = [domain.bounds[column][1] - domain.bounds[column][0] for column in columns]
         volume = domain.volume if len(over) == len(domain.coordinates) else float(np.prod(sides))
         points = domain.interior(SPREAD, seed)[:, columns]
-        return Quadrature(points, np.full(SPREAD, volume / SPREAD))
+        return points, np.full(SPREAD, volume / SPREAD)
     z, w = np.polynomial.legendre.leggauss(NODES[len(over)])
     spans = [domain.bounds[column] for column in columns]
     nodes = [low + (high - low) * (z + 1) / 2 for low, high in spans]
     weights = [w * (high - low) / 2 for low, high in spans]
     grid = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1).reshape(-1, len(over))
-    return Quadrature(grid, functools.reduce(np.outer, weights).ravel())
+    return grid, functools.reduce(np.outer, weights).ravel()

@@ -20,6 +20,7 @@ from sciad.models.domains import Box
 from sciad.problems.conditions import Initial, Periodic, value_at
 from sciad.problems.grids import ORDERS, Grid, chebyshev, fourier, interpolation
 from sciad.problems.integral import Integral
+from sciad.problems.interface import Interface
 from sciad.problems.pde import Fields, PDEProblem, PDEProgram, stacked
 from sciad.solvers.ode import ODE
 
@@ -350,8 +351,10 @@ def _coordinates(problem: Any) -> tuple[str, str]:
         )
         msg += f"one is on {problem.domain.limits}{'' if problem.time else ', without initial values'}."
         raise InputError(msg)
-    if any(isinstance(condition, Integral) for condition in problem.conditions):
-        msg = "MethodOfLines does not take sd.Integral: it solves what evolves from initial and boundary values."
+    inner = next((each for each in problem.conditions if isinstance(each, Integral | Interface)), None)
+    if inner is not None:
+        msg = f"MethodOfLines does not take sd.{type(inner).__name__}: it solves what evolves from "
+        msg += "initial and boundary values."
         raise InputError(msg)
     along = next(name for name in names if name != problem.time)
     return along, problem.time

@@ -1,6 +1,7 @@
 """Partial differential equations joined to conditions and observations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,13 +20,12 @@ from sciad.models.networks import MLP
 from sciad.models.probability import AbstractNoise, Normal
 from sciad.problems.ansatz import Carried, carried_by, distance, known_part, network_inputs
 from sciad.problems.conditions import AbstractCondition, Initial
-from sciad.problems.integral import Integral
+from sciad.problems.interface import Interface
 from sciad.problems.pde_checks import check_carried, check_conditions, check_equation, checked_axes
 from sciad.problems.scattered import Scattered, scattered
 from sciad.problems.seams import Seam, layer, layered, seams_of
 
 Network = Callable[..., Any]  # (inputs, outputs, *, key) -> module from a vector to a vector
-FACE = 0.1  # points on a face, by those inside
 
 
 class PDEProgram(eqx.Module):
@@ -73,7 +73,7 @@ class PDEProblem:
         Where the equation holds: `sciad.Box(x=(-1, 1), t=(0, 1))`, for instance.
     conditions
         Initial, boundary and periodic conditions: `sciad.Initial`, `Dirichlet`, `Neumann`, `Robin`, `Periodic`,
-        `Operator`, `Integral`.
+        `Operator`, `Integral`, `Interface`.
     fields
         Names of the unknown functions. The equation is called as ``equation(u, p)``, with one function `u` of a
         `sciad.Point` where there is one field, else with all by name, ``u.pressure(p)``; it returns one number, or
@@ -154,8 +154,8 @@ class PDEProblem:
             values = tuple(condition.values() for condition in self.conditions)
             program = PDEProgram(program, None, values, self.noise)
         if program.network is None or network is not None:
-            inputs, _ = network_inputs(self.domain, self._periodic)
-            built = (network or self.network)(inputs, len(self.fields) + len(self.seams), key=as_key(key))
+            inputs, outputs = len(self.direction_of_input), len(self.fields) + len(self.seams)
+            built = (network or self.network)(inputs, outputs, key=as_key(key))
             program = PDEProgram(program.equation, layered(built, self.seams), program.values, program.noise)
         program = fill(program)
         check_equation(self, program)
@@ -167,14 +167,31 @@ class PDEProblem:
         return max(found, key=len, default=())
 
     @property
-    def coordinate_of_input(self) -> Int[np.ndarray, " inputs"]:
-        """The number of the coordinate behind each number that a network sees."""
-        counts = [2 if name in self._periodic else 1 for name in self.domain.coordinates]
+    def _interfaces(self) -> dict[int, Interface]:
+        return {i: each for i, each in enumerate(self.conditions) if isinstance(each, Interface)}
+
+    @property
+    def directions(self) -> int:
+        """How many coordinates there are, and sides of interfaces."""
+        return len(self.domain.coordinates) + len(self._interfaces)
+
+    @property
+    def direction_of_input(self) -> Int[np.ndarray, " inputs"]:
+        """The number of the coordinate, or after these of the interface, behind each number that a network sees."""
+        counts = [2 if name in self._periodic else 1 for name in self.domain.coordinates] + [1] * len(self._interfaces)
         return np.repeat(np.arange(len(counts)), counts)
 
-    def field(self, plain: PDEProgram) -> Any:
-        """Return the fields of a program without roles, as an equation sees them."""
-        inputs = network_inputs(self.domain, self._periodic)[1]
+    def field(self, plain: PDEProgram, sides: Mapping[int, float] = MappingProxyType({})) -> Any:
+        """Return the fields of a program without roles, as an equation sees them.
+
+        Of interfaces, given by the number of the condition, they may be taken as they are on one of the two `sides`.
+        """
+        of_place = network_inputs(self.domain, self._periodic)
+
+        def inputs(p: Point) -> Array:
+            there = [sides[i] if i in sides else each.side(p) for i, each in self._interfaces.items()]
+            return jnp.concatenate([of_place(p), jnp.array(there)]) if there else of_place(p)
+
         functions = {}
         for number, field in enumerate(self.fields):
             carried = self.carried[field]
@@ -202,29 +219,22 @@ class PDEProblem:
 
     @property
     def soft(self) -> dict[str, tuple[int, str]]:
-        """Conditions that are not carried by the ansatz, one for each face: number of the condition, and face."""
+        """Conditions that are not carried by the ansatz, one for each place: number of the condition, and place."""
         found = {}
         for number, condition in enumerate(self.conditions):
             exact = {i for field in self.fields for i, _ in self.carried[field].conditions}
             if number in exact or condition.hard:
                 continue
-            if isinstance(condition, Integral):
-                found[f"integral {number}"] = (number, "")
-            for face in condition.faces(self.domain):
-                found[f"{type(condition).__name__.lower()} {number} on {face}"] = (number, face)
+            for place in condition.places(self.domain):
+                found[f"{type(condition).__name__.lower()} {number} on {place}"] = (number, place)
         return found
 
     def design(self, number: int, seed: int) -> dict[str, Rows]:
         """Return so many quasi-random points inside, a tenth of it on each face with a soft condition, and the data."""
         inside = self.domain.interior(number, seed)
         rows = {"equation": Rows(inside, None)}
-        for i, (name, (which, face)) in enumerate(self.soft.items()):
-            condition = self.conditions[which]
-            if isinstance(condition, Integral):
-                rows[name] = Rows(*condition.rows(self.domain, number, seed + i + 1))
-                continue
-            points, normals = self.domain.surface(face, max(int(FACE * number), 1), seed + i + 1)
-            rows[name] = Rows(points, normals)
+        for i, (name, (which, place)) in enumerate(self.soft.items()):
+            rows[name] = Rows(*self.conditions[which].rows(self.domain, place, number, seed + i + 1))
         return rows | self.observed
 
     @property
@@ -276,12 +286,13 @@ class PDEProblem:
         return jnp.sqrt(jnp.sum(found**2, axis=1))
 
     def _of_condition(self, plain: PDEProgram, point: Array, normal: Any, number: int) -> Array:
-        condition, u = self.conditions[number], self.field(plain)
-        if len(self.fields) > 1 and condition.field != "*":
-            u = u[condition.field or self.fields[0]]
-        if isinstance(condition, Integral):
-            names = condition.coordinates(self.domain)
-            normal = dict(zip(names, normal.nodes.T, strict=True)), normal.weights
+        condition = self.conditions[number]
+
+        def seen(sides: Mapping[int, float]) -> Any:
+            u = self.field(plain, sides)
+            return u[condition.field or self.fields[0]] if len(self.fields) > 1 and condition.field != "*" else u
+
+        u = (seen({number: 1.0}), seen({number: -1.0})) if isinstance(condition, Interface) else seen({})
         return jnp.stack(condition.misses(u, plain.values[number], self.point(point), normal))
 
     def _of_data(self, plain: PDEProgram, point: Array, beside: tuple[Array, Array]) -> Array:

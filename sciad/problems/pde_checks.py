@@ -199,7 +199,7 @@ def check_smooth(problem: "PDEProblem", program: "PDEProgram") -> None:
     InputError
         If values along lines through the inputs' cube have next to no second differences but at a few places.
     """
-    inputs = len(problem.coordinate_of_input)
+    inputs = len(problem.direction_of_input)
     ends = np.random.default_rng(0).uniform(-1.0, 1.0, (2, LINES, 1, inputs))
     points = ends[0] + (ends[1] - ends[0]) * np.linspace(0.0, 1.0, ALONG)[:, None]
     said = np.asarray(eqx.filter_jit(lambda network: jax.vmap(jax.vmap(network))(jnp.asarray(points)))(
