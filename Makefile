@@ -37,7 +37,7 @@ docs: $(VENV)/.ready-docs  ## the pages, with their code executed; leaves docs/_
 
 bench: $(VENV)/.ready  ## every benchmark, BUDGET seconds a system (300); leaves benchmarks/results/*.json
 	mkdir -p benchmarks/results
-	for name in ode_overhead ode_fit nuts_ode ude pinn pinn_inverse pinn_coverage; do \
+	for name in ode_overhead ode_fit nuts_ode ude pinn pinn_inverse pinn_coverage pinn_domains; do \
 		$(BIN)/python -m benchmarks $$name --budget $(BUDGET) --peers --json benchmarks/results/$$name.json || exit 1; \
 	done
 

@@ -149,8 +149,8 @@ class LeastSquares(eqx.Module):
     polished
         How many of them; twice as many where few of these agree on the best, with which nothing else is wrong.
     paths
-        Where the best answer is in doubt, how many ways through easier problems are followed at most; with 0 no
-        other way is tried.
+        Where the best answer is in doubt, or few starts lead to it, how many ways through easier problems are followed
+        at most; with 0 no other way is tried.
     rtol
         Levenberg-Marquardt ends when a step moves each scaled parameter and each residual ``v`` by less than
         ``rtol * (1 + |v|)``.

@@ -220,6 +220,7 @@ def test_lynx_and_hare_are_found_from_a_poor_guess_as_from_a_good_one():
     assert np.max(np.abs(slope * errors)) < 0.01  # in standard errors from the top
 
 
+@pytest.mark.slow
 def test_a_hidden_epidemic_is_found_from_counts_of_the_sick(key):
     day = np.arange(1.0, 15.0)
     truth = SIR(beta=sd.param(1.7), gamma=sd.param(0.45))

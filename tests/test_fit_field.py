@@ -274,6 +274,7 @@ def bent(p):
     return p.x**2  # periodic on (-1, 1), where its slope jumps by four
 
 
+@pytest.mark.slow
 def test_a_bend_at_the_seam_is_rounded_off():
     # the heat equation: x² = 1/3 + Σ 4 (-1)^k cos(k π x) / (k π)², each with its rate of decay
     rate = 0.05

@@ -52,7 +52,10 @@ def test_two_materials_in_a_square_against_the_exact_solution():
     assert np.linalg.norm(found - right) < 1e-6 * np.linalg.norm(right)
 
 
-@pytest.mark.parametrize("solver", [sd.LastLayer(width=60, points=200), sd.Collocation(points=200, budget=20.0)])
+@pytest.mark.parametrize(
+    "solver",
+    [sd.LastLayer(width=60, points=200), pytest.param(sd.Collocation(points=200, budget=20.0), marks=pytest.mark.slow)],
+)
 def test_field_and_flux_may_jump(solver):
     """The field is x² where x > 0.3, and sin(x) where not; the coefficient 2 and 5."""
     jump, flux = 0.3**2 - np.sin(0.3), 2 * 0.6 - 5 * np.cos(0.3)

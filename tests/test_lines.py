@@ -58,6 +58,7 @@ def solved(equation, exact, conditions, domain=SPAN, points=20, **fields):
     return float(np.abs(first.to_numpy() - exact(x[None], t[:, None])).max())
 
 
+@pytest.mark.slow
 def test_values_and_slopes_together_and_any_condition_at_the_ends():
     # x² + 0.6 t, whose value and outward slope are 0.6 t and 0 at the left, 1 + 0.6 t and 2 at the right
     square = [sd.Initial(lambda p: p.x**2), sd.Robin(lambda p: 0.6 * p.t, "x_min", a=1.0, b=1.0)]

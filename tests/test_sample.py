@@ -170,6 +170,7 @@ def test_eight_schools_need_the_full_adaptation_and_get_it():
         agrees(schools, name, mean, math.sqrt(expect((values - mean) ** 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.loose_promotion
 def test_the_boarding_school_agrees_with_quadrature():
     epidemic = sd.sample(*boarding_school(), progress=False, key=jax.random.key(1978))

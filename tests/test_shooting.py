@@ -85,6 +85,7 @@ def test_chaos_is_found_from_the_published_start():
     np.testing.assert_allclose([shot.sigma, shot.rho, shot.beta], [10.0, 28.0, 2.66], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_hidden_state_and_unknown_starts_of_several_experiments():
     class Chain(eqx.Module):
         first: sd.Param = sd.param(3.0, constraint=constraints.positive)
