@@ -84,7 +84,7 @@ def lshape() -> Truth:
     def particular(z: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             log = np.where(z == 0, 0.0, (z**2 * (np.log(np.abs(z)) + 1j * angle(z))).imag)
-        return -(np.abs(z) ** 2) / 4 + (z**2).real / 4 - log / (3 * np.pi)
+        return -(np.abs(z) ** 2) / 4 + np.real(z**2) / 4 - log / (3 * np.pi)
 
     def basis(z: np.ndarray) -> np.ndarray:
         k = 2 / 3 * np.arange(1, terms + 1)
@@ -94,7 +94,7 @@ def lshape() -> Truth:
             with np.errstate(divide="ignore", invalid="ignore"):
                 log = np.log(w)
                 found = [np.where(w == 0, 0.0, w**n * log) for n in (2, 6, 10)]
-            parts += [part[:, None] for f in found for part in (f.real, f.imag)]
+            parts += [part[:, None] for f in found for part in (np.real(f), np.imag(f))]
         whole = (z[:, None] / np.sqrt(2)) ** np.arange(1, 13)
         return np.concatenate([*parts, np.ones((z.size, 1)), whole.real, whole.imag], axis=1)
 
@@ -114,12 +114,12 @@ def _by_boundary(
     wanted: np.ndarray,
 ) -> Truth:
     """Fit harmonic functions to what is left on the boundary; every other place there tells the error."""
-    matrix, missing = basis(where), wanted - particular(where).real
+    matrix, missing = basis(where), wanted - np.real(particular(where))
     scale = np.linalg.norm(matrix[::2], axis=0)
     solution = np.linalg.lstsq(matrix[::2] / scale, missing[::2], rcond=1e-14)[0] / scale
     missed = np.abs(matrix @ solution - missing).max()
     z = points[:, 0] + 1j * points[:, 1]
-    values = particular(z).real + basis(z) @ solution
+    values = np.real(particular(z)) + basis(z) @ solution
     return Truth(points, values[:, None], float(missed / np.sqrt(np.mean(values**2))))
 
 
@@ -165,7 +165,7 @@ def _velocities(nodes: int, axis: np.ndarray) -> np.ndarray:
             break
     to = barycentric(x, axis)
     at = np.kron(to, to)
-    return np.stack([at @ (dy @ psi), -at @ (dx @ psi)], axis=1)
+    return np.stack([at @ (dy @ psi), -(at @ (dx @ psi))], axis=1)
 
 
 def one_rows(chosen: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Conditions on integrals of a field."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -23,7 +23,7 @@ PART = 0.02  # places along the other coordinates, by the points inside
 class Quadrature(NamedTuple):
     """Nodes, by the coordinates that are integrated over, and their weights; for each of several points."""
 
-    nodes: dict[str, Float[np.ndarray | Array, "points q"]]
+    nodes: Mapping[str, Float[np.ndarray | Array, "points q"]]
     weights: Float[np.ndarray | Array, "points q"]
 
 
