@@ -2,13 +2,15 @@
 
 `CASES` gives for each case ``(points on which errors are measured, the solution there, its own error)``. Closed forms,
 least squares over functions that solve the equation, whose error inside is at most that on the boundary (maximum
-principle), and Chebyshev collocation, compared with one on fewer nodes. Needs NumPy alone.
+principle), and collocation on Chebyshev nodes, compared with that on fewer.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
+from sciad.problems.grids import chebyshev, interpolation
 
 RADIUS, INNER, OUTER = 0.6, 1.0, 10.0  # of the round inclusion
 HOLES = ((-0.4, -0.4, 0.2), (0.45, -0.3, 0.15), (0.0, 0.45, 0.25))  # centres and radii
@@ -137,8 +139,8 @@ def cavity() -> Truth:
 
 def _velocities(nodes: int, axis: np.ndarray) -> np.ndarray:
     """Solve ``ψ_y Δψ_x - ψ_x Δψ_y = Δ²ψ / Re`` by Chebyshev collocation and Newton's method."""
-    x, derivative = chebyshev(nodes)
-    one = np.eye(nodes + 1)
+    lattice = chebyshev(0.0, 1.0, nodes + 1)
+    x, derivative, one = lattice.nodes, lattice.derivatives[0], np.eye(nodes + 1)
     dx, dy = np.kron(derivative, one), np.kron(one, derivative)
     laplace = dx @ dx + dy @ dy
     biharmonic, lx, ly = laplace @ laplace, laplace @ dx, laplace @ dy
@@ -146,7 +148,7 @@ def _velocities(nodes: int, axis: np.ndarray) -> np.ndarray:
     rim = (i == 0) | (i == nodes) | (j == 0) | (j == nodes)
     inner = (i > 1) & (i < nodes - 1) & (j > 1) & (j < nodes - 1)
     left_right, low_high = (i == 0) | (i == nodes), (j == 0) | (j == nodes)
-    held = np.concatenate([one_rows(rim), dx[left_right], dy[low_high]])
+    held = np.concatenate([np.eye(rim.size)[rim], dx[left_right], dy[low_high]])
     moving = np.where(j[low_high] == np.argmax(x), lid(x[i[low_high]]), 0.0)
     wanted = np.concatenate([np.zeros(rim.sum() + left_right.sum()), moving])
     psi = np.zeros((nodes + 1) ** 2)
@@ -163,33 +165,9 @@ def _velocities(nodes: int, axis: np.ndarray) -> np.ndarray:
         psi = psi + step
         if np.linalg.norm(step) < 1e-12 * np.linalg.norm(psi):
             break
-    to = barycentric(x, axis)
+    to = interpolation(lattice, axis)
     at = np.kron(to, to)
     return np.stack([at @ (dy @ psi), -(at @ (dx @ psi))], axis=1)
-
-
-def one_rows(chosen: np.ndarray) -> np.ndarray:
-    """Return the rows of the identity that are chosen."""
-    return np.eye(chosen.size)[chosen]
-
-
-def chebyshev(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return Chebyshev's points of [0, 1], from 1 down, and the matrix of derivatives there."""
-    z = np.cos(np.pi * np.arange(nodes + 1) / nodes)
-    c = np.where((np.arange(nodes + 1) % nodes) == 0, 2.0, 1.0) * (-1.0) ** np.arange(nodes + 1)
-    matrix = np.outer(c, 1 / c) / (z[:, None] - z[None] + np.eye(nodes + 1))
-    return (z + 1) / 2, 2 * (matrix - np.diag(matrix.sum(axis=1)))
-
-
-def barycentric(nodes: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return the matrix of interpolation from Chebyshev's points."""
-    n = nodes.size - 1
-    weights = (-1.0) ** np.arange(n + 1) * np.where((np.arange(n + 1) % n) == 0, 0.5, 1.0)
-    gaps = at[:, None] - nodes[None]
-    met = gaps == 0
-    parts = weights / np.where(met, 1.0, gaps)
-    parts = np.where(met.any(axis=1, keepdims=True), met.astype(float), parts)
-    return parts / parts.sum(axis=1, keepdims=True)
 
 
 CASES: dict[str, Callable[[], Truth]] = {

@@ -51,10 +51,7 @@ def cavity() -> tuple[sd.PDEProblem, Callable[..., Any]]:
 
 
 def poisson5d() -> tuple[sd.PDEProblem, Callable[..., Any]]:
-    """Return ``-Δu = π² Σ cos(πx)`` in the unit cube of five dimensions.
-
-    The boundary is met at points: its values, as a function that goes on inside, are the solution itself.
-    """
+    """Return ``-Δu = π² Σ cos(πx)`` in the unit cube of five dimensions."""
     names = tuple("abcde")
 
     def total(p: sd.Point) -> Any:
@@ -74,7 +71,7 @@ def interface() -> tuple[sd.PDEProblem, Callable[..., Any]]:
         return (p.x**2 + p.y**2) / OUTER + (1 / INNER - 1 / OUTER) * RADIUS**2
 
     meeting = sd.Interface(level, coefficient=(OUTER, INNER))
-    problem = sd.PDEProblem(SQUARE, conditions=[sd.Dirichlet(outer), meeting])
+    problem = sd.PDEProblem(SQUARE, conditions=[sd.Dirichlet(outer, hard=False), meeting])
     return problem, lambda u, p: jnp.where(level(p) > 0, OUTER, INNER) * sd.laplacian(u, "x", "y")(p) - 4.0
 
 

@@ -1,5 +1,6 @@
 """Interfaces: points and normals on them, and problems of two materials against their exact solutions."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -112,6 +113,18 @@ def test_bad_arguments():
         sd.Interface(0.5)
     with pytest.raises(sd.InputError, match="expected two values"):
         sd.Interface(round_level, coefficient=2.0)
+
+    class Level(eqx.Module):
+        radius: sd.Param = sd.param(0.5)
+
+        def __call__(self, p):
+            return p.x - self.radius
+
+    with pytest.raises(sd.InputError, match="It has to be known, and a function"):
+        sd.Interface(Level())
+    moving = [sd.Initial(0.0, time="s"), sd.Interface(lambda p: p.x - 0.5)]
+    with pytest.raises(sd.InputError, match="of which space is all but t"):
+        sd.PDEProblem(sd.Box(x=(0, 1), s=(0, 1)), conditions=moving)
     heat = sd.PDEProblem(
         sd.Box(x=(0, 1), t=(0, 1)), conditions=[sd.Initial(0.0), sd.Dirichlet(0.0), sd.Interface(lambda p: p.x - 0.5)]
     )

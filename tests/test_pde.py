@@ -367,3 +367,12 @@ def test_what_would_take_too_many_blends_is_met_at_points():
     assert words.count("(exact)") == words.count("(by points)") == 1
     zero = [sd.Dirichlet(0.0, on=ends("a", "b")), sd.Dirichlet(0.0, on=ends("c", "d"))]
     assert str(sd.PDEProblem(cube, conditions=zero)).count("(exact)") == 2  # nothing is blended
+
+
+def test_values_that_do_not_go_on_inside_are_told():
+    def value(p):
+        return jnp.sqrt(p.x**2 + p.y**2 - 0.5)
+
+    with pytest.raises(sd.InputError, match=r"carried into the domain for u, are not finite at .*hard=False"):
+        sd.PDEProblem(sd.Disk((0, 0), 1.0), conditions=[sd.Dirichlet(value)])
+    assert "by points" in str(sd.PDEProblem(sd.Disk((0, 0), 1.0), conditions=[sd.Dirichlet(value, hard=False)]))

@@ -234,7 +234,6 @@ def test_harmonic_references_meet_their_boundary_and_the_equation(case):
     if case == "lshape":
         corner = on_grid[101:121, 100]  # to the right of the re-entrant corner, on its side
         assert np.abs(corner).max() < 1e-6
-        assert np.nanmax(on_grid) == pytest.approx(0.1497, abs=2e-3)
     else:
         assert np.nanmin(on_grid) > -1e-6
         assert np.nanmax(on_grid) < 1 + 1e-6

@@ -75,6 +75,12 @@ class Interface(AbstractCondition):
             msg = f"Interface(level={level!r}): expected a function of a point, zero on the interface, such as "
             msg += "lambda p: p.x**2 + p.y**2 - 0.25."
             raise InputError(msg)
+        if any(map(eqx.is_array, jax.tree.leaves(level))):
+            msg = (
+                "Interface: the level holds arrays or parameters. It has to be known, and a function: unknown numbers "
+            )
+            msg += "in it cannot be found by slopes, since sides change abruptly."
+            raise InputError(msg)
         if not isinstance(coefficient, tuple | list) or len(coefficient) != SIDES:
             msg = f"Interface(coefficient={coefficient!r}): expected two values, that where the level is positive and "
             msg += "that where it is negative."

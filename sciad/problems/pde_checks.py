@@ -14,6 +14,7 @@ from sciad._roles import unwrap
 from sciad.models.domains import AbstractDomain
 from sciad.problems.ansatz import known_part
 from sciad.problems.conditions import AbstractCondition, Initial, Periodic, value_at
+from sciad.problems.interface import Interface
 
 if TYPE_CHECKING:
     from sciad.problems.pde import PDEProblem, PDEProgram
@@ -54,8 +55,11 @@ def check_conditions(domain: Any, conditions: Sequence[Any], fields: Sequence[st
 
 
 def _check_times(conditions: Sequence[AbstractCondition]) -> None:
-    """Refuse the whole boundary where time is not called t: that is all but the faces of t."""
+    """Refuse what takes all but t for space where time is not called t: interfaces, and the whole boundary."""
     times = [each.time for each in conditions if isinstance(each, Initial) and each.time != "t"]
+    if times and any(isinstance(each, Interface) for each in conditions):
+        msg = f"Initial(time={times[0]!r}), and an Interface, of which space is all but t. Call the time t."
+        raise InputError(msg)
     whole = [type(each).__name__ for each in conditions if getattr(each, "on", ()) is None]
     if times and whole:
         msg = f"Initial(time={times[0]!r}), and a {whole[0]} condition on the whole boundary, which would include the "
@@ -127,6 +131,13 @@ def _check_agreement(problem: "PDEProblem", field: str, values: Sequence[Any], s
     def part(p: Point) -> jax.Array:
         return jnp.zeros(()) if known is None else known(p)
 
+    inside = domain.interior(PROBES, 0)
+    finite = np.isfinite(np.asarray(jax.vmap(lambda x: part(problem.point(x)))(jnp.asarray(inside))))
+    if not finite.all():
+        where = np.round(inside[int(np.argmin(finite))], 6).tolist()
+        msg = f"Values on the boundary, carried into the domain for {field}, are not finite at {where}. Give functions "
+        msg += "that go on inside, or Dirichlet(..., hard=False), which is met at points of the boundary alone."
+        raise InputError(msg)
     for number, faces in carried.conditions:
         condition = problem.conditions[number]
         for face in faces:
